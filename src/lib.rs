@@ -1,0 +1,26 @@
+//! rekek re-wraps envelopes offline: it rotates a site's master key-encryption key.
+//!
+//! ```text
+//!            site secrets ──> keyring ─────────┐  (keys: the `rewrap` side only)
+//!                                              v
+//!  export ──> table::reader ──> batches ──> rewrap ──> VerifiedBatch ──> table::writer ──> publish ──> output
+//!                    │                         │                               │                         │
+//!                    └── input digest          └── counters, failures          └── output digest         v
+//!                                     └──────────────> report ─────────────────────┴─────────────────> manifest
+//! ```
+//!
+//! Two binaries stand on this library, one for each side of the air gap. `rekek` (feature
+//! `rewrap`) holds keys and never opens a socket. `rekek-site` (feature `site`) talks to the
+//! database and has no code that could open an envelope.
+//!
+//! What it never does: print, exit or read arguments (that is the binaries' work); hand a value
+//! to a writer that was not read back and opened again; put a key, a plaintext or an envelope
+//! into an error, a report or a manifest; hold more of a table in memory than a few batches.
+
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod manifest;
+pub mod row;
+pub mod secret;
+pub mod table;

@@ -1,0 +1,100 @@
+//! Tables in files: reading an export in batches, writing an output in batches.
+//!
+//! It owns the formats (one file each beneath it), which columns a table must have, and how their
+//! text is reached whatever type it arrives in. It knows nothing of envelopes and keys. A batch
+//! is an Arrow record batch of at most [`BATCH_ROWS`] rows and about [`BATCH_BYTES`] bytes (one
+//! row of any size is always let through), so memory follows the batch and not the file.
+
+mod csv;
+mod format;
+mod layout;
+mod unique;
+
+pub use format::{Compression, Format, Input, OpenOptions, create, open};
+pub use layout::{Layout, Text, Texts};
+pub use unique::UniqueIds;
+
+use crate::row::Sha256Digest;
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+/// Rows of a batch, at the most.
+pub const BATCH_ROWS: usize = 512;
+
+/// Bytes after which a batch is closed.
+pub const BATCH_BYTES: usize = 1 << 20;
+
+/// Bytes that one record may have: a row of 64 MiB fits many times, a file that is one endless
+/// quoted value does not fill the memory.
+pub const RECORD_BYTES_MAX: usize = 512 << 20;
+
+/// A table that is read once, from its first row to its last.
+pub trait TableReader: Send {
+    /// The columns, in the file's order.
+    fn schema(&self) -> &SchemaRef;
+
+    /// The next batch, never empty; `None` at the end of the table.
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError>;
+
+    /// Reads what is left of the file and says what the whole of it was. Called after
+    /// [`TableReader::next_batch`] has returned `None`.
+    fn finish(&mut self) -> Result<FileFacts, TableError>;
+}
+
+/// A table that is written once, batch by batch.
+///
+/// What may be written is a type that vouches for its rows ([`TableRows`]), never a bare record
+/// batch: in a re-wrap that is the verified batch, which only the round trip can make.
+pub trait TableWriter<W>: Send {
+    /// Appends the rows.
+    fn write(&mut self, rows: &dyn TableRows) -> Result<(), TableError>;
+
+    /// Writes the format's end and gives the file back.
+    fn finish(self: Box<Self>) -> Result<W, TableError>;
+}
+
+/// Rows that some module vouches for: those that came through the round trip, those that were
+/// generated, those that were read from the database.
+pub trait TableRows {
+    /// The rows, in the columns of the writer's schema.
+    fn records(&self) -> &RecordBatch;
+}
+
+/// Length and digest of a file's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileFacts {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// SHA-256 of all of them.
+    pub sha256: Sha256Digest,
+}
+
+/// Why a table could not be read or written. Names the place, never a value.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The file's bytes could not be had, or could not be written.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// A record is not what its format or its header asks for.
+    #[error("line {line}: {what}")]
+    Record {
+        /// Line of the file at which the record begins, from 1.
+        line: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A row is not what a table of this kind must have.
+    #[error("row {row}: {what}")]
+    Row {
+        /// Number of the row, from 1, the header not counted.
+        row: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The table as a whole: its columns, its format.
+    #[error("{0}")]
+    Table(String),
+    /// Told to stop by a signal.
+    #[error("interrupted")]
+    Interrupted,
+}
