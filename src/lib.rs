@@ -21,6 +21,10 @@
 #![warn(missing_docs)]
 
 pub mod manifest;
+pub mod publish;
+pub mod report;
 pub mod row;
+#[cfg(feature = "rewrap")]
 pub mod secret;
+pub mod stop;
 pub mod table;

@@ -1,0 +1,194 @@
+//! The manifest: the document that says what a file is, how it was made, and that it is whole.
+//!
+//! It is written last, beside its file, as `FILE.manifest.json`; that it is there means that the
+//! file was finished. It names keys by id and fingerprint and holds nothing secret.
+
+use crate::report::RewrapReport;
+use crate::row::{KeyId, OrgId, Sha256Digest};
+use crate::table::{FileFacts, Format};
+use serde::{Deserialize, Serialize};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// The format's name and version.
+pub const FORMAT: &str = "rekek-manifest/1";
+
+/// Bytes that a manifest may have: one that lists a million organizations fits.
+const BYTES_MAX: u64 = 512 << 20;
+
+/// The document: see the module.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Always [`FORMAT`].
+    pub format: String,
+    /// What wrote it.
+    pub tool: Tool,
+    /// When (RFC 3339, UTC).
+    pub created_at: String,
+    /// The key that every envelope of an output is under; null for an export.
+    pub target_key_id: Option<KeyId>,
+    /// The organizations that were selected; null is all of them.
+    pub scope: Option<Vec<OrgId>>,
+    /// The keys that opened a field, and the target.
+    pub keys: Vec<KeyUse>,
+    /// Seals under the target key, against the limit of NIST SP 800-38D, 8.3.
+    pub seals: Seals,
+    /// The file that was read; null for an export.
+    pub input: Option<TableFile>,
+    /// The file that this manifest is of.
+    pub output: TableFile,
+    /// The re-wrap's report, without its entry for the manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<RewrapReport>,
+    /// For an export: the snapshot of the database that it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Snapshot>,
+}
+
+/// A program and its version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// The program's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// What a key did in a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyUse {
+    /// The key's id.
+    pub key_id: KeyId,
+    /// First 16 hex digits of HMAC-SHA-256, under the key, of a fixed text: two people can compare
+    /// keys by it without showing them.
+    pub fingerprint: String,
+    /// Fields of the input that this key opened.
+    pub fields_opened: u64,
+}
+
+/// Envelopes under the target key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seals {
+    /// Sealed by this run.
+    pub this_run: u64,
+    /// Found in the input.
+    pub already_in_export: u64,
+}
+
+/// A table's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableFile {
+    /// Its name as it was given, without the folders; `-` is standard input or output.
+    pub file: String,
+    /// Its format.
+    pub format: Format,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: Sha256Digest,
+    /// Its rows.
+    pub rows: u64,
+}
+
+/// A moment of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The database's own time when the snapshot was taken (RFC 3339, UTC).
+    pub taken_at: String,
+    /// The server's version, as it says it.
+    pub server_version: String,
+}
+
+impl TableFile {
+    /// The entry for a file. Of `path` only the last part is kept: a folder's name is nobody's
+    /// business on the other side of the gap.
+    pub fn new(path: &Path, format: Format, facts: FileFacts, rows: u64) -> Self {
+        let file = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        TableFile { file, format, bytes: facts.bytes, sha256: facts.sha256, rows }
+    }
+}
+
+/// A file is not the one that its manifest describes. Each says how to go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// It could not be read.
+    #[error("cannot read the manifest {path}: {source}", path = .path.display())]
+    Io {
+        /// The manifest.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not a manifest.
+    #[error("{path} is not a manifest of format {FORMAT}: {what}", path = .path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Where it departs from the format.
+        what: String,
+    },
+    /// Length, digest or number of rows differ.
+    #[error("{file} is not the file that its manifest describes: {what}; bring both over again")]
+    Mismatch {
+        /// The file that was compared.
+        file: String,
+        /// What differs.
+        what: String,
+    },
+}
+
+impl Manifest {
+    /// Where the manifest of `file` stands unless told otherwise.
+    pub fn path_for(file: &Path) -> PathBuf {
+        let mut name = file.as_os_str().to_owned();
+        name.push(".manifest.json");
+        name.into()
+    }
+
+    /// The document as it is written: indented JSON with a line's end.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).expect("a manifest is plain data");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Reads a manifest; returns it with the SHA-256 of its bytes.
+    pub fn read(path: &Path) -> Result<(Manifest, Sha256Digest), ManifestError> {
+        let io = |source| ManifestError::Io { path: path.to_owned(), source };
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path).map_err(io)?;
+        file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io)?;
+        let bad = |what: String| ManifestError::Format { path: path.to_owned(), what };
+        if bytes.len() as u64 > BYTES_MAX {
+            return Err(bad(format!("it is longer than {BYTES_MAX} bytes")));
+        }
+        // The parser's own message could quote a value; its place cannot.
+        let manifest: Manifest = serde_json::from_slice(&bytes)
+            .map_err(|e| bad(format!("line {}, column {}", e.line(), e.column())))?;
+        if manifest.format != FORMAT {
+            return Err(bad("it names another format".into()));
+        }
+        Ok((manifest, Sha256Digest::of(&bytes)))
+    }
+
+    /// Compares the file that this manifest is of with what was found of it; `file` is its name
+    /// for the message.
+    pub fn check_output(&self, file: &str, facts: FileFacts, rows: u64) -> Result<(), ManifestError> {
+        let told = &self.output;
+        let what = if told.bytes != facts.bytes {
+            format!("it has {} bytes, the manifest says {}", facts.bytes, told.bytes)
+        } else if told.sha256 != facts.sha256 {
+            "its SHA-256 differs".to_owned()
+        } else if told.rows != rows {
+            format!("it has {rows} rows, the manifest says {}", told.rows)
+        } else {
+            return Ok(());
+        };
+        Err(ManifestError::Mismatch { file: file.to_owned(), what })
+    }
+}
+
+/// The present time as a manifest spells it: RFC 3339, UTC, whole seconds.
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -1,0 +1,60 @@
+//! From the end of a command to its exit status: 0 done, 1 it could not be done, 2 usage, 3 it
+//! ran to the end and the answer is no, 130 interrupted. Every status but 0 comes with a line on
+//! stderr.
+
+use rekek::stop::Stop;
+use std::process::ExitCode;
+
+/// How a command that ran to its end ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Status 0.
+    Done,
+    /// Status 3: the answer is no, in one line.
+    No(String),
+}
+
+/// What was asked for makes no sense; status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// A signal ended it; status 130.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; nothing was written under a final name")]
+pub struct Interrupted;
+
+/// Says the last line and chooses the exit status.
+pub fn exit(program: &str, result: anyhow::Result<Outcome>) -> ExitCode {
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::No(line)) => {
+            eprintln!("{program}: {line}");
+            ExitCode::from(3)
+        }
+        Err(error) => {
+            eprintln!("{program}: {error:#}");
+            ExitCode::from(if error.is::<Usage>() {
+                2
+            } else if error.is::<Interrupted>() {
+                130
+            } else {
+                1
+            })
+        }
+    }
+}
+
+/// A warning: something the operator should know that stops nothing.
+pub fn warn(program: &str, warning: impl std::fmt::Display) {
+    eprintln!("{program}: warning: {warning}");
+}
+
+/// From now on SIGINT and SIGTERM ask for a stop instead of ending the process.
+pub fn stop_on_signals() -> std::io::Result<Stop> {
+    let stop = Stop::default();
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, stop.flag())?;
+    }
+    Ok(stop)
+}

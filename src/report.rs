@@ -1,0 +1,88 @@
+//! What a command found: counters, failures, files. The documents of `--json` and `--report`.
+//!
+//! It owns the names, which are the ones that the service's online RPC uses; it never holds a
+//! value of a row beside its organization id.
+
+use crate::manifest::TableFile;
+use crate::row::{KeyId, Sha256Digest};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Failures, findings or conflicts that a report lists; the rest are only counted.
+pub const LISTED_MAX: usize = 1000;
+
+/// One field, or one row, that could not be re-wrapped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The organization, made printable where it is not spelled as an id.
+    pub organization_id: String,
+    /// The column; `organization_id` where it is the row itself.
+    pub field: String,
+    /// What is wrong, without quoting a value.
+    pub error: String,
+}
+
+/// A re-wrap's counters. They always add up: `rows_examined = rows_updated +
+/// rows_skipped_all_on_target + rows_failed`, and the fields are those of rows that did not fail.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RewrapCounts {
+    /// Rows selected.
+    pub rows_examined: u64,
+    /// Rows with a field that was re-encrypted.
+    pub rows_updated: u64,
+    /// Rows with nothing to do.
+    pub rows_skipped_all_on_target: u64,
+    /// Fields sealed under the target key.
+    pub fields_reencrypted: u64,
+    /// Fields that were there already.
+    pub fields_skipped_on_target: u64,
+    /// Fields without ciphertext.
+    pub fields_absent: u64,
+    /// Rows with a field that failed.
+    pub rows_failed: u64,
+}
+
+/// The report of `rekek rewrap`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RewrapReport {
+    /// Always `rewrap`.
+    pub command: String,
+    /// Whether it was a dry run, which writes no output.
+    pub dry_run: bool,
+    /// The target key.
+    pub current_encryption_key_id: KeyId,
+    /// The counters.
+    #[serde(flatten)]
+    pub counts: RewrapCounts,
+    /// The first [`LISTED_MAX`] failures, in the order of the rows.
+    pub failures: Vec<Failure>,
+    /// Whether there were more.
+    pub failures_truncated: bool,
+    /// Fields of rows that did not fail, by the key that their envelope named in the input.
+    pub fields_by_source_key: BTreeMap<String, u64>,
+    /// Signing keys that were opened and had no public value to compare with.
+    pub signing_keys_unchecked: u64,
+    /// What was read.
+    pub input: TableFile,
+    /// What was written; null where nothing was.
+    pub output: Option<TableFile>,
+    /// The manifest; null where none was written, and in the manifest itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<ManifestFile>,
+    /// From the first byte read to the last one written.
+    pub elapsed_seconds: f64,
+    /// `rows_examined` by `elapsed_seconds`.
+    pub rows_per_second: f64,
+    /// Threads that worked.
+    pub threads: usize,
+}
+
+/// Where a manifest is, and its own digest: 64 digits that an operator can carry across the gap
+/// by hand and give to `import --manifest-sha256`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestFile {
+    /// Its path as given.
+    pub file: String,
+    /// SHA-256 of its bytes.
+    pub sha256: Sha256Digest,
+}
