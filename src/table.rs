@@ -5,11 +5,13 @@
 //! is an Arrow record batch of at most [`BATCH_ROWS`] rows and about [`BATCH_BYTES`] bytes (one
 //! row of any size is always let through), so memory follows the batch and not the file.
 
+mod build;
 mod csv;
 mod format;
 mod layout;
 mod unique;
 
+pub use build::{TextBuilder, plain_text_type};
 pub use format::{Compression, Format, Input, OpenOptions, create, open};
 pub use layout::{Layout, Text, Texts};
 pub use unique::UniqueIds;
@@ -17,6 +19,8 @@ pub use unique::UniqueIds;
 use crate::row::Sha256Digest;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use sha2::{Digest as _, Sha256};
+use std::io::{self, Write};
 
 /// Rows of a batch, at the most.
 pub const BATCH_ROWS: usize = 512;
@@ -97,4 +101,36 @@ pub enum TableError {
     /// Told to stop by a signal.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// Bytes on their way to a file: counted and hashed.
+pub struct Hashed<W> {
+    inner: W,
+    hasher: Sha256,
+    bytes: u64,
+}
+
+impl<W> Hashed<W> {
+    /// Nothing has passed yet.
+    pub fn new(inner: W) -> Self {
+        Hashed { inner, hasher: Sha256::new(), bytes: 0 }
+    }
+
+    /// What has passed, and where it went.
+    pub fn finish(self) -> (FileFacts, W) {
+        (FileFacts { bytes: self.bytes, sha256: Sha256Digest::of_hasher(self.hasher) }, self.inner)
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(buf)?;
+        self.hasher.update(&buf[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
