@@ -20,6 +20,8 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "rewrap")]
+pub mod envelope;
 pub mod manifest;
 pub mod publish;
 pub mod report;
