@@ -26,5 +26,6 @@ pub mod report;
 pub mod row;
 #[cfg(feature = "rewrap")]
 pub mod secret;
+pub mod site_config;
 pub mod stop;
 pub mod table;
