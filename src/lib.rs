@@ -38,5 +38,6 @@ pub mod row;
 pub mod secret;
 #[cfg(feature = "rewrap")]
 pub mod signing_key;
+pub mod site_config;
 pub mod stop;
 pub mod table;
