@@ -117,7 +117,9 @@ pub enum KeyringError {
         known: String,
     },
     /// The target and another key are the same 32 bytes.
-    #[error("the target key {id} is the same 32 bytes as the key {other}: nothing would be rotated; make a new key")]
+    #[error(
+        "the target key {id} is the same 32 bytes as the key {other}: nothing would be rotated; make a new key"
+    )]
     TargetNotNew {
         /// The target.
         id: String,
@@ -125,7 +127,9 @@ pub enum KeyringError {
         other: String,
     },
     /// The target is one byte, repeated.
-    #[error("the target key {id} is one byte repeated: a placeholder, not a key; make one with `rekek keygen`")]
+    #[error(
+        "the target key {id} is one byte repeated: a placeholder, not a key; make one with `rekek keygen`"
+    )]
     TargetPlaceholder {
         /// The target.
         id: String,
@@ -164,10 +168,10 @@ impl Keyring {
     pub fn add_vault(&mut self, id: &KeyId, file: &str, text: &[u8]) -> Result<(), KeyringError> {
         let answer: VaultAnswer = parse(file, text)?;
         let data = answer.data.map(|d| d.data.map_or(d.username_password, |inner| inner.username_password));
-        let password = data.flatten().map(|u| u.password).ok_or(KeyringError::NoKeys {
-            file: file.to_owned(),
-            place: "data.UsernamePassword.password",
-        })?;
+        let password = data
+            .flatten()
+            .map(|u| u.password)
+            .ok_or(KeyringError::NoKeys { file: file.to_owned(), place: "data.UsernamePassword.password" })?;
         self.add(file, id.as_str().to_owned(), password)
     }
 
@@ -310,10 +314,10 @@ impl<'de> Deserialize<'de> for KeyText {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a key as base64")
             }
-            fn visit_str<E>(self, text: &str) -> Result<KeyText, E> {
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<KeyText, E> {
                 Ok(KeyText(MasterKey::from_base64(text)))
             }
-            fn visit_string<E>(self, text: String) -> Result<KeyText, E> {
+            fn visit_string<E: serde::de::Error>(self, text: String) -> Result<KeyText, E> {
                 self.visit_str::<E>(&Zeroizing::new(text))
             }
         }
@@ -356,7 +360,13 @@ pub fn insert_into_secrets(
     // As the entry before it stands: on a line of its own with its indentation, or on the same line.
     let between = &text[start + 1..];
     let lead: String = between.chars().take_while(|c| c.is_ascii_whitespace()).collect();
-    let lead = if empty { String::new() } else if lead.is_empty() { " ".to_owned() } else { lead };
+    let lead = if empty {
+        String::new()
+    } else if lead.is_empty() {
+        " ".to_owned()
+    } else {
+        lead
+    };
     let id_text = serde_json::to_string(id).expect("a key id is a string");
     let base64 = Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(key.expose_key()));
     let comma = if empty { "" } else { "," };
@@ -421,7 +431,9 @@ mod tests {
         let yaml = format!(
             "other: [1]\nmachine_identity:\n  encryption_keys:\n    kv1: {K1}\n    \"kv2\": '{K2}'\n"
         );
-        for (file, text) in [("s.json", &text), ("-", &text), ("s.yaml", &text), ("s.yml", &yaml), ("-", &yaml)] {
+        for (file, text) in
+            [("s.json", &text), ("-", &text), ("s.yaml", &text), ("s.yml", &yaml), ("-", &yaml)]
+        {
             let keyring = load(file, text).unwrap_or_else(|e| panic!("{file}: {e}"));
             assert_eq!(ids(&keyring), ["kv1", "kv2"], "{file}");
         }
@@ -430,7 +442,9 @@ mod tests {
     #[test]
     fn several_files_make_one_keyring() {
         let mut keyring = load("a.json", &json(&format!(r#""kv1": "{K1}""#))).unwrap();
-        let v2 = format!(r#"{{"data": {{"data": {{"UsernamePassword": {{"username": "", "password": "{K2}"}}}}, "metadata": {{"version": 3}}}}}}"#);
+        let v2 = format!(
+            r#"{{"data": {{"data": {{"UsernamePassword": {{"username": "", "password": "{K2}"}}}}, "metadata": {{"version": 3}}}}}}"#
+        );
         let v1 = format!(r#"{{"data": {{"UsernamePassword": {{"password": "{K2}"}}}}, "lease_id": ""}}"#);
         keyring.add_vault(&"kv2".parse().unwrap(), "v2", v2.as_bytes()).unwrap();
         keyring.add_vault(&"kv3".parse().unwrap(), "v1", v1.as_bytes()).unwrap();
@@ -454,7 +468,10 @@ mod tests {
         assert!(refusal("s", &json(r#""kv1": "SECRET!""#)).contains("kv1 is not standard base64"));
         assert!(refusal("s", &json(&format!(r#""": "{K1}""#))).contains("not 1 to 255 bytes long"));
         assert!(refusal("s", "{}").contains("no machine_identity.encryption_keys is there"));
-        assert!(refusal("s", "{\"machine_identity\": {\"encryption_keys\": 5}}").contains("not the expected shape"));
+        assert!(
+            refusal("s", "{\"machine_identity\": {\"encryption_keys\": 5}}")
+                .contains("not the expected shape")
+        );
         assert_eq!(refusal("s", "{\"machine_identity\":\n nope}"), "s: not JSON, at line 2, column 3");
         assert!(refusal("s.yaml", "machine_identity: [").contains("not YAML"));
         assert!(refusal("s", "").contains("no machine_identity"), "{}", refusal("s", ""));
@@ -504,14 +521,15 @@ mod tests {
         let key = MasterKey::from_base64(K2).unwrap();
         let id: KeyId = "k\"2".parse().unwrap();
         for (before, after) in [
-            (
-                json(&format!(r#""kv1": "{K1}""#)),
-                json(&format!(r#""kv1": "{K1}", "k\"2": "{K2}""#)),
-            ),
+            (json(&format!(r#""kv1": "{K1}""#)), json(&format!(r#""kv1": "{K1}", "k\"2": "{K2}""#))),
             (json(""), json(&format!(r#""k\"2": "{K2}""#))),
             (
-                format!("{{\n \"machine_identity\": {{\n  \"encryption_keys\": {{\n   \"kv1\": \"{K1}\"\n  }},\n  \"n\": 1.50\n }}\n}}"),
-                format!("{{\n \"machine_identity\": {{\n  \"encryption_keys\": {{\n   \"kv1\": \"{K1}\",\n   \"k\\\"2\": \"{K2}\"\n  }},\n  \"n\": 1.50\n }}\n}}"),
+                format!(
+                    "{{\n \"machine_identity\": {{\n  \"encryption_keys\": {{\n   \"kv1\": \"{K1}\"\n  }},\n  \"n\": 1.50\n }}\n}}"
+                ),
+                format!(
+                    "{{\n \"machine_identity\": {{\n  \"encryption_keys\": {{\n   \"kv1\": \"{K1}\",\n   \"k\\\"2\": \"{K2}\"\n  }},\n  \"n\": 1.50\n }}\n}}"
+                ),
             ),
         ] {
             assert_eq!(*insert_into_secrets("s", &before, &id, &key).unwrap(), after);

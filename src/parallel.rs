@@ -256,7 +256,8 @@ mod tests {
                     out.push(item);
                     Ok(())
                 };
-                let error = ordered_map(threads, &Stop::default(), source, || Ok(()), work, sink).unwrap_err();
+                let error =
+                    ordered_map(threads, &Stop::default(), source, || Ok(()), work, sink).unwrap_err();
                 let expected = match fail {
                     "source" => Error::Source,
                     "work" => Error::Work(40),
@@ -286,7 +287,8 @@ mod tests {
                 in_work.fetch_sub(1, Ordering::SeqCst);
                 Ok(())
             };
-            ordered_map(threads, &Stop::default(), source, || Ok::<_, Error>(()), |(), item| Ok(item), sink).unwrap();
+            ordered_map(threads, &Stop::default(), source, || Ok::<_, Error>(()), |(), item| Ok(item), sink)
+                .unwrap();
             let bound = threads * (AHEAD + 1) + 2;
             assert!(most.load(Ordering::SeqCst) <= bound, "{most:?} > {bound} with {threads} threads");
         }

@@ -7,7 +7,7 @@
 
 mod batch;
 
-pub use batch::{Scope, OrgIdText, VerifiedBatch, row_at};
+pub use batch::{OrgIdText, Scope, VerifiedBatch, row_at};
 
 use crate::keyring::Keyring;
 use crate::manifest::{self, KeyUse, Manifest, ManifestError, Seals, TableFile, Tool};
@@ -17,14 +17,16 @@ use crate::report::{Failure, LISTED_MAX, ManifestFile, RewrapCounts, RewrapRepor
 use crate::rewrap::{BudgetSpent, Rewrapper, Rules, SEALS_MAX, SealBudget, Work};
 use crate::row::{OrgId, Sha256Digest};
 use crate::stop::Stop;
-use crate::table::{self, Compression, FileFacts, Format, Input, OpenOptions, TableError, TableReader, UniqueIds};
+use crate::table::{
+    self, Compression, FileFacts, Format, Input, OpenOptions, TableError, TableReader, UniqueIds,
+};
 use arrow::array::RecordBatch;
 use batch::{Columns, Done};
-use table::Hashed;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use table::Hashed;
 
 /// What to do with rows that fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,10 +168,12 @@ impl Job<'_> {
             || source.next(),
             || Ok(Rewrapper::new(self.keyring, self.target, self.rules, &budget)?),
             |rewrapper, (first_row, batch)| {
-                batch::rewrap(rewrapper, &columns, scope.as_ref(), self.target, first_row, &batch).map_err(|e| match e {
-                    PipelineError::Batch(source) => PipelineError::Read { file: file.clone(), source },
-                    other => other,
-                })
+                batch::rewrap(rewrapper, &columns, scope.as_ref(), self.target, first_row, &batch).map_err(
+                    |e| match e {
+                        PipelineError::Batch(source) => PipelineError::Read { file: file.clone(), source },
+                        other => other,
+                    },
+                )
             },
             |done| {
                 observer.rows(done.rows_read);
@@ -327,7 +331,9 @@ impl ExportReader {
             self.rows += 1;
             match ids.get(i) {
                 Some(id) if !id.is_empty() => self.unique.check(id)?,
-                _ => return Err(TableError::Row { row: self.rows, what: "it has no organization_id".into() }),
+                _ => {
+                    return Err(TableError::Row { row: self.rows, what: "it has no organization_id".into() });
+                }
             }
         }
         Ok(Some((first, batch)))
@@ -480,7 +486,13 @@ impl Total {
             .collect()
     }
 
-    fn report(&self, job: &Job<'_>, input: TableFile, output: Option<TableFile>, begun: Instant) -> RewrapReport {
+    fn report(
+        &self,
+        job: &Job<'_>,
+        input: TableFile,
+        output: Option<TableFile>,
+        begun: Instant,
+    ) -> RewrapReport {
         let elapsed = begun.elapsed().as_secs_f64();
         let keys = job.keyring.keys();
         let by_source = keys.iter().zip(&self.by_source).filter(|(_, n)| **n > 0);

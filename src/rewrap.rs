@@ -136,7 +136,9 @@ pub enum Reason {
     #[error(transparent)]
     SigningKey(#[from] SigningKeyError),
     /// The new envelope, read back, is not what was meant to be written.
-    #[error("the new envelope, read back, does not open to the same plaintext; is this machine's memory sound?")]
+    #[error(
+        "the new envelope, read back, does not open to the same plaintext; is this machine's memory sound?"
+    )]
     RoundTrip,
 }
 
@@ -221,7 +223,9 @@ impl<'k> Rewrapper<'k> {
         }
         let mut outcomes = [Outcome::Absent; 3];
         for field in Field::ALL {
-            let Some(text) = row.fields[field.index()].filter(|text| !is_absent(Some(text))) else { continue };
+            let Some(text) = row.fields[field.index()].filter(|text| !is_absent(Some(text))) else {
+                continue;
+            };
             let public = row.publics.get(field.index()).copied().flatten();
             match self.field(field, text, public)? {
                 Ok(outcome) => outcomes[field.index()] = outcome,
@@ -347,7 +351,9 @@ mod tests {
     use std::collections::HashSet;
 
     fn keyring() -> Keyring {
-        let key = |n: u8| base64::engine::general_purpose::STANDARD.encode((0..32).map(|i| i ^ n).collect::<Vec<_>>());
+        let key = |n: u8| {
+            base64::engine::general_purpose::STANDARD.encode((0..32).map(|i| i ^ n).collect::<Vec<_>>())
+        };
         let keys: Vec<_> = (1..=3).map(|n| format!("\"kv{n}\": \"{}\"", key(n))).collect();
         let text = format!("{{\"machine_identity\": {{\"encryption_keys\": {{{}}}}}}}", keys.join(","));
         let mut keyring = Keyring::new();
@@ -458,10 +464,7 @@ mod tests {
         assert_eq!(named[0].0, "organization_id");
         assert_eq!(
             named[1],
-            (
-                "encrypted_signing_key_2",
-                "names key kv9, which is in none of the secrets given".to_owned()
-            )
+            ("encrypted_signing_key_2", "names key kv9, which is in none of the secrets given".to_owned())
         );
         assert_eq!(named[2].0, "encrypted_auth_method_config");
         let wrong = {

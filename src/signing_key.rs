@@ -35,7 +35,9 @@ pub enum SigningKeyError {
     #[error("the public value beside it is not JSON with a P-256 public key in `public_pem`")]
     Public,
     /// They do not belong together.
-    #[error("the signing key does not match the public value beside it: the envelope may be another row's or slot's")]
+    #[error(
+        "the signing key does not match the public value beside it: the envelope may be another row's or slot's"
+    )]
     Differs,
 }
 
@@ -59,7 +61,8 @@ impl SigningKeyCheck {
             return Ok(());
         }
         let public: PublicValue = serde_json::from_str(public_value).map_err(|_| SigningKeyError::Public)?;
-        let public = PublicKey::from_public_key_pem(&public.public_pem).map_err(|_| SigningKeyError::Public)?;
+        let public =
+            PublicKey::from_public_key_pem(&public.public_pem).map_err(|_| SigningKeyError::Public)?;
         let mut der = [0u8; DER_MAX];
         let private = self.public_of(private_pem, &mut der);
         der.zeroize();
@@ -75,12 +78,15 @@ impl SigningKeyCheck {
         if label != "PRIVATE KEY" || info.algorithm.oid != ALGORITHM_OID || curve != P256_OID {
             return Err(SigningKeyError::Private);
         }
-        let key = EcPrivateKey::try_from(info.private_key.as_bytes()).map_err(|_| SigningKeyError::Private)?;
+        let key =
+            EcPrivateKey::try_from(info.private_key.as_bytes()).map_err(|_| SigningKeyError::Private)?;
         if key.private_key.len() != 32 {
             return Err(SigningKeyError::Private);
         }
         match key.public_key {
-            Some(point) if self == SigningKeyCheck::Embedded => PublicKey::from_sec1_bytes(point).map_err(bad),
+            Some(point) if self == SigningKeyCheck::Embedded => {
+                PublicKey::from_sec1_bytes(point).map_err(bad)
+            }
             _ => Ok(p256::SecretKey::from_slice(key.private_key).map_err(bad)?.public_key()),
         }
     }

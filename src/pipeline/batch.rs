@@ -38,20 +38,17 @@ impl Columns {
         let mut columns: Vec<_> = schema.fields().iter().cloned().collect();
         for index in layout.fields {
             let column = columns[index].as_ref();
-            let plain = column.clone().with_data_type(plain_text_type(column.data_type())).with_nullable(true);
+            let plain =
+                column.clone().with_data_type(plain_text_type(column.data_type())).with_nullable(true);
             columns[index] = Arc::new(plain);
         }
         if layout.source_digests.is_none() {
-            let digests = Field::ALL.map(|f| Arc::new(Column::new(f.source_digest_column(), DataType::Utf8, true)));
+            let digests =
+                Field::ALL.map(|f| Arc::new(Column::new(f.source_digest_column(), DataType::Utf8, true)));
             columns.extend(digests);
         }
         let schema = Arc::new(Schema::new_with_metadata(columns, schema.metadata().clone()));
         Ok(Columns { layout, schema })
-    }
-
-    /// Where the columns stand in the export.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
     }
 
     /// The output's schema.
