@@ -6,6 +6,7 @@ mod generate;
 mod inspect;
 mod interrupt;
 mod keygen;
+mod readme;
 mod rotation;
 mod support;
 mod verify;
