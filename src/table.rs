@@ -5,18 +5,25 @@
 //! is an Arrow record batch of at most [`BATCH_ROWS`] rows and about [`BATCH_BYTES`] bytes (one
 //! row of any size is always let through), so memory follows the batch and not the file.
 
+mod arrow;
 mod csv;
+mod decoder;
 mod format;
 mod layout;
+mod parquet;
+#[cfg(test)]
+mod round;
+mod slices;
+mod source;
 mod unique;
 
 pub use format::{Compression, Format, Input, OpenOptions, create, open};
-pub use layout::{Layout, Text, Texts};
+pub use layout::{Layout, Text, Texts, plain_text_type};
 pub use unique::UniqueIds;
 
 use crate::row::Sha256Digest;
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use ::arrow::array::RecordBatch;
+use ::arrow::datatypes::SchemaRef;
 
 /// Rows of a batch, at the most.
 pub const BATCH_ROWS: usize = 512;
@@ -27,6 +34,9 @@ pub const BATCH_BYTES: usize = 1 << 20;
 /// Bytes that one record may have: a row of 64 MiB fits many times, a file that is one endless
 /// quoted value does not fill the memory.
 pub const RECORD_BYTES_MAX: usize = 512 << 20;
+
+/// Columns a table may have; PostgreSQL's own limit is 1,600.
+const COLUMNS_MAX: usize = 4096;
 
 /// A table that is read once, from its first row to its last.
 pub trait TableReader: Send {

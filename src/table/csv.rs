@@ -5,8 +5,8 @@
 //! header, a quoted value that the file's end cuts short, a value that is not UTF-8.
 
 use super::{
-    BATCH_BYTES, BATCH_ROWS, FileFacts, RECORD_BYTES_MAX, TableError, TableReader, TableRows, TableWriter,
-    Text,
+    BATCH_BYTES, BATCH_ROWS, COLUMNS_MAX, FileFacts, RECORD_BYTES_MAX, TableError, TableReader, TableRows,
+    TableWriter, Text,
 };
 use crate::row::{Sha256Digest, printable};
 use arrow::array::{ArrayRef, RecordBatch, StringBuilder};
@@ -15,9 +15,6 @@ use sha2::{Digest as _, Sha256};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-
-/// Columns a table may have; PostgreSQL's own limit is 1,600.
-const COLUMNS_MAX: usize = 4096;
 
 /// Reads a CSV table.
 pub(super) struct CsvReader {
