@@ -20,11 +20,24 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "rewrap")]
+pub mod envelope;
+#[cfg(feature = "rewrap")]
+pub mod keyring;
 pub mod manifest;
+#[cfg(feature = "rewrap")]
+pub mod parallel;
+#[cfg(feature = "rewrap")]
+pub mod pipeline;
 pub mod publish;
 pub mod report;
+#[cfg(feature = "rewrap")]
+pub mod rewrap;
 pub mod row;
 #[cfg(feature = "rewrap")]
 pub mod secret;
+#[cfg(feature = "rewrap")]
+pub mod signing_key;
+pub mod site_config;
 pub mod stop;
 pub mod table;

@@ -6,6 +6,7 @@
 //! row of any size is always let through), so memory follows the batch and not the file.
 
 mod arrow;
+mod build;
 mod csv;
 mod decoder;
 mod format;
@@ -17,13 +18,16 @@ mod slices;
 mod source;
 mod unique;
 
+pub use build::{TextBuilder, plain_text_type};
 pub use format::{Compression, Format, Input, OpenOptions, create, open};
-pub use layout::{Layout, Text, Texts, plain_text_type};
+pub use layout::{Layout, Text, Texts};
 pub use unique::UniqueIds;
 
 use crate::row::Sha256Digest;
 use ::arrow::array::RecordBatch;
 use ::arrow::datatypes::SchemaRef;
+use sha2::{Digest as _, Sha256};
+use std::io::{self, Write};
 
 /// Rows of a batch, at the most.
 pub const BATCH_ROWS: usize = 512;
@@ -84,7 +88,7 @@ pub struct FileFacts {
 pub enum TableError {
     /// The file's bytes could not be had, or could not be written.
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[source] std::io::Error),
     /// A record is not what its format or its header asks for.
     #[error("line {line}: {what}")]
     Record {
@@ -107,4 +111,46 @@ pub enum TableError {
     /// Told to stop by a signal.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<std::io::Error> for TableError {
+    fn from(e: std::io::Error) -> Self {
+        if e.get_ref().is_some_and(|e| e.is::<format::WaitInterrupted>()) {
+            TableError::Interrupted
+        } else {
+            TableError::Io(e)
+        }
+    }
+}
+
+/// Bytes on their way to a file: counted and hashed.
+pub struct Hashed<W> {
+    inner: W,
+    hasher: Sha256,
+    bytes: u64,
+}
+
+impl<W> Hashed<W> {
+    /// Nothing has passed yet.
+    pub fn new(inner: W) -> Self {
+        Hashed { inner, hasher: Sha256::new(), bytes: 0 }
+    }
+
+    /// What has passed, and where it went.
+    pub fn finish(self) -> (FileFacts, W) {
+        (FileFacts { bytes: self.bytes, sha256: Sha256Digest::of_hasher(self.hasher) }, self.inner)
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(buf)?;
+        self.hasher.update(&buf[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }

@@ -10,7 +10,7 @@
 
 use super::decoder::{arrow_error, guarded};
 use super::slices::Slices;
-use super::source::{FileAt, Hashed, WholeDigest};
+use super::source::{FileAt, HashedRead, WholeDigest};
 use super::{COLUMNS_MAX, Compression, FileFacts, TableError, TableReader, TableRows, TableWriter};
 use crate::row::printable;
 use crate::stop::Stop;
@@ -35,6 +35,9 @@ const METADATA_BYTES_MAX: u64 = 64 << 20;
 
 /// Bytes allocated for a stream's message before any of them has arrived.
 const UNSEEN_BYTES: u64 = 16 << 20;
+
+/// Bytes that small writes are gathered in. A column's values are larger and pass it by.
+const BUFFER_BYTES: usize = 1 << 16;
 
 const CONTINUATION: [u8; 4] = [0xff; 4];
 const MAGIC: &[u8; 6] = b"ARROW1";
@@ -208,14 +211,14 @@ fn schema_of(schema: ipc::Schema) -> Result<Schema, TableError> {
 
 /// Reads an Arrow IPC stream.
 pub(super) struct ArrowStreamReader {
-    input: Hashed<Box<dyn Read + Send>>,
+    input: HashedRead<Box<dyn Read + Send>>,
     decoder: Decoder,
     ended: bool,
 }
 
 impl ArrowStreamReader {
     pub(super) fn new(bytes: Box<dyn Read + Send>) -> Result<Self, TableError> {
-        let mut input = Hashed::new(bytes);
+        let mut input = HashedRead::new(bytes);
         guarded(STREAM, || {
             let first = next_message(&mut input)?;
             let message = first.ok_or_else(|| malformed("a stream without a schema"))?;
@@ -230,7 +233,7 @@ impl ArrowStreamReader {
 }
 
 /// The next message of a stream; `None` is the end marker.
-fn next_message(input: &mut Hashed<Box<dyn Read + Send>>) -> Result<Option<Message>, TableError> {
+fn next_message(input: &mut HashedRead<Box<dyn Read + Send>>) -> Result<Option<Message>, TableError> {
     let mut word = [0; 4];
     if let Err(e) = input.read_exact(&mut word) {
         return Err(match e.kind() {
@@ -449,8 +452,12 @@ impl<W: Write> ArrowWriter<W> {
     ) -> Result<Self, TableError> {
         let columns = schema.fields().iter().map(without_dictionary).collect::<Result<Vec<_>, _>>()?;
         let schema = Arc::new(Schema::new_with_metadata(columns, schema.metadata().clone()));
-        let writer = FileWriter::try_new_with_options(BufWriter::new(to), &schema, options(codec)?)
-            .map_err(|e| arrow_error("the header", e))?;
+        let writer = FileWriter::try_new_with_options(
+            BufWriter::with_capacity(BUFFER_BYTES, to),
+            &schema,
+            options(codec)?,
+        )
+        .map_err(|e| arrow_error("the header", e))?;
         Ok(ArrowWriter { inner: Inner::File(writer), schema })
     }
 
@@ -461,8 +468,9 @@ impl<W: Write> ArrowWriter<W> {
         codec: Option<CompressionType>,
     ) -> Result<Self, TableError> {
         let options = options(codec)?.with_dictionary_handling(DictionaryHandling::Delta);
-        let writer = StreamWriter::try_new_with_options(BufWriter::new(to), schema, options)
-            .map_err(|e| arrow_error("the header", e))?;
+        let writer =
+            StreamWriter::try_new_with_options(BufWriter::with_capacity(BUFFER_BYTES, to), schema, options)
+                .map_err(|e| arrow_error("the header", e))?;
         Ok(ArrowWriter { inner: Inner::Stream(writer), schema: Arc::clone(schema) })
     }
 }

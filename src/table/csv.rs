@@ -56,7 +56,7 @@ fn read_record(records: &mut csv::Reader<Tap>, record: &mut csv::ByteRecord) -> 
         csv::ErrorKind::Io(e) if e.get_ref().is_some_and(|e| e.is::<TooLong>()) => {
             TableError::Record { line, what: format!("the record is longer than {RECORD_BYTES_MAX} bytes") }
         }
-        csv::ErrorKind::Io(e) => TableError::Io(e),
+        csv::ErrorKind::Io(e) => e.into(),
         other => TableError::Record { line, what: format!("{other:?}") },
     })?;
     let tap = records.get_ref();
@@ -232,7 +232,7 @@ impl<W: Write + Send> TableWriter<W> for CsvWriter<W> {
 
 fn csv_error(e: csv::Error) -> TableError {
     match e.into_kind() {
-        csv::ErrorKind::Io(e) => TableError::Io(e),
+        csv::ErrorKind::Io(e) => e.into(),
         other => TableError::Table(format!("{other:?}")),
     }
 }

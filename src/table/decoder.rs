@@ -28,7 +28,7 @@ pub(super) fn guarded<T>(
 /// What arrow says of the `place`.
 pub(super) fn arrow_error(place: &str, e: ArrowError) -> TableError {
     match e {
-        ArrowError::IoError(_, e) => io_error(e),
+        ArrowError::IoError(_, e) => e.into(),
         ArrowError::ExternalError(e) => external(place, e),
         e => TableError::Table(format!("{place}: {}", one_line(&e.to_string()))),
     }
@@ -44,17 +44,12 @@ pub(super) fn parquet_error(place: &str, e: ParquetError) -> TableError {
 
 fn external(place: &str, e: Box<dyn std::error::Error + Send + Sync>) -> TableError {
     match e.downcast::<io::Error>() {
-        Ok(e) => io_error(*e),
+        Ok(e) => (*e).into(),
         Err(e) => match e.downcast::<ParquetError>() {
             Ok(e) => parquet_error(place, *e),
             Err(e) => TableError::Table(format!("{place}: {}", one_line(&e.to_string()))),
         },
     }
-}
-
-/// The system's error. A decompressor's complaint comes as an `io::Error` too and is told as such.
-fn io_error(e: io::Error) -> TableError {
-    TableError::Io(e)
 }
 
 /// The beginning of a message from elsewhere, without control characters.

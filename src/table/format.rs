@@ -188,13 +188,19 @@ struct Waiting {
     stop: Stop,
 }
 
+/// The wait was ended by a signal. It travels as an `io::Error` and becomes
+/// [`TableError::Interrupted`].
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(super) struct WaitInterrupted;
+
 impl Read for Waiting {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         loop {
             if self.stop.is_requested() {
                 // Not ErrorKind::Interrupted: readers take that as "try again".
-                return Err(io::Error::other("interrupted"));
+                return Err(io::Error::other(WaitInterrupted));
             }
             let mut fds = [PollFd::new(&self.file, PollFlags::IN)];
             let tick = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };

@@ -98,15 +98,6 @@ fn is_text(data_type: &DataType) -> bool {
     }
 }
 
-/// The type of a text column once its dictionary encoding is taken away: what a column that is
-/// written anew has. Utf8, LargeUtf8 and Utf8View stay what they are.
-pub fn plain_text_type(data_type: &DataType) -> DataType {
-    match data_type {
-        DataType::Dictionary(_, values) => plain_text_type(values),
-        other => other.clone(),
-    }
-}
-
 /// A text column of a batch, in any of Arrow's text types.
 pub enum Text<'a> {
     /// 32-bit offsets.

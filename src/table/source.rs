@@ -1,6 +1,6 @@
 //! Where the bytes of an input come from, and the digest of all of them.
 //!
-//! It owns the two ways of reading: in order, hashed on the way ([`Hashed`]), and by position in a
+//! It owns the two ways of reading: in order, hashed on the way ([`HashedRead`]), and by position in a
 //! regular file ([`FileAt`]), whose digest a thread of its own takes meanwhile ([`WholeDigest`]).
 //! It knows no format. Whichever way, the digest covers every byte of the file, those too that no
 //! row comes from, and a length that a file only declares is never allocated before it is held
@@ -18,15 +18,15 @@ use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 /// Bytes read in order, counted and hashed on their way.
-pub(super) struct Hashed<R> {
+pub(super) struct HashedRead<R> {
     inner: R,
     hasher: Sha256,
     bytes: u64,
 }
 
-impl<R: Read> Hashed<R> {
+impl<R: Read> HashedRead<R> {
     pub(super) fn new(inner: R) -> Self {
-        Hashed { inner, hasher: Sha256::new(), bytes: 0 }
+        HashedRead { inner, hasher: Sha256::new(), bytes: 0 }
     }
 
     /// Length and digest of what was read. Of the whole file, where a read has returned 0.
@@ -40,7 +40,7 @@ impl<R: Read> Hashed<R> {
     }
 }
 
-impl<R: Read> Read for Hashed<R> {
+impl<R: Read> Read for HashedRead<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buf)?;
         self.hasher.update(&buf[..n]);
@@ -182,7 +182,7 @@ mod tests {
         let (_named, file) = file_of(&bytes);
         let mut whole = WholeDigest::start(file, &Stop::default()).unwrap();
         assert_eq!(whole.finish().unwrap(), expected);
-        let mut hashed = Hashed::new(bytes.as_slice());
+        let mut hashed = HashedRead::new(bytes.as_slice());
         io::copy(&mut hashed, &mut io::sink()).unwrap();
         assert_eq!(hashed.facts(), expected);
     }

@@ -1,0 +1,544 @@
+//! The keyring: every master key of the site secrets, by key id, ready to open and seal.
+//!
+//! It owns what a secrets file looks like and which keys are refused. A key comes from a file or
+//! from standard input, never from the command line or the environment, and is never written
+//! anywhere; an error names a key by its id and a place by line and column.
+
+use crate::envelope::cipher::Cipher;
+use crate::row::{KeyId, printable};
+use crate::secret::{KeyTextError, MasterKey};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// Bytes that a secrets file may have.
+pub const SECRETS_BYTES_MAX: u64 = 16 << 20;
+
+/// What a fingerprint is the HMAC of.
+const FINGERPRINT_TEXT: &[u8] = b"rekek key fingerprint v1";
+
+/// A master key with its id, its expanded cipher and its fingerprint.
+pub struct Key {
+    id: KeyId,
+    material: MasterKey,
+    cipher: Cipher,
+    fingerprint: String,
+}
+
+impl Key {
+    fn new(id: KeyId, material: MasterKey) -> Key {
+        let (cipher, fingerprint) = (Cipher::new(&material), fingerprint(&material));
+        Key { id, material, cipher, fingerprint }
+    }
+
+    /// The key's id.
+    pub fn id(&self) -> &KeyId {
+        &self.id
+    }
+
+    /// What opens and seals under this key.
+    pub fn cipher(&self) -> &Cipher {
+        &self.cipher
+    }
+
+    /// See [`fingerprint`].
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+}
+
+/// First 16 hex digits of HMAC-SHA-256 (RFC 2104) under the key of the ASCII text
+/// `rekek key fingerprint v1`: two people can compare keys by it without showing them.
+pub fn fingerprint(key: &MasterKey) -> String {
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(key.expose_key()).expect("any length is a key");
+    mac.update(FINGERPRINT_TEXT);
+    hex::encode(&mac.finalize().into_bytes()[..8])
+}
+
+/// Why a keyring could not be made. Says which key and which file; never what stands there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyringError {
+    /// Neither JSON nor YAML of the shape that is read here.
+    #[error("{file}: {what}, at line {line}, column {column}")]
+    Format {
+        /// The file.
+        file: String,
+        /// What was expected.
+        what: &'static str,
+        /// From 1.
+        line: u64,
+        /// From 1.
+        column: u64,
+    },
+    /// The file has no keys where they are looked for.
+    #[error("{file}: no {place} is there")]
+    NoKeys {
+        /// The file.
+        file: String,
+        /// The path in the document.
+        place: &'static str,
+    },
+    /// A key id that is empty or too long.
+    #[error("{file}: the key id {id} is not 1 to 255 bytes long")]
+    KeyId {
+        /// The file.
+        file: String,
+        /// The id, cut.
+        id: String,
+    },
+    /// A key that is not 32 bytes of base64.
+    #[error("{file}: the key {id} {error}; a master key is 32 bytes as standard base64")]
+    KeyText {
+        /// The file.
+        file: String,
+        /// The key.
+        id: String,
+        /// What is wrong.
+        error: KeyTextError,
+    },
+    /// An id given twice, in one file or in two.
+    #[error("the key id {id} is given twice: in {first} and in {second}; keep one of them")]
+    Repeated {
+        /// The id.
+        id: String,
+        /// Where it was first.
+        first: String,
+        /// Where it was again.
+        second: String,
+    },
+    /// The target is not among the keys.
+    #[error("the target key {id} is in none of the secrets given (they hold {known}); add it there first")]
+    NoTarget {
+        /// The target.
+        id: String,
+        /// The ids that are there.
+        known: String,
+    },
+    /// The target and another key are the same 32 bytes.
+    #[error(
+        "the target key {id} is the same 32 bytes as the key {other}: nothing would be rotated; make a new key"
+    )]
+    TargetNotNew {
+        /// The target.
+        id: String,
+        /// The other key.
+        other: String,
+    },
+    /// The target is one byte, repeated.
+    #[error(
+        "the target key {id} is one byte repeated: a placeholder, not a key; make one with `rekek keygen`"
+    )]
+    TargetPlaceholder {
+        /// The target.
+        id: String,
+    },
+}
+
+/// Every key that was loaded, each id once.
+#[derive(Default)]
+pub struct Keyring {
+    keys: Vec<Key>,
+    /// Where each key of `keys` came from.
+    files: Vec<String>,
+}
+
+impl Keyring {
+    /// A keyring without keys.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the keys of a site's secrets: `machine_identity.encryption_keys.<key-id>` = base64 of
+    /// 32 bytes, in a JSON or YAML document; other content is ignored. `file` is its name, for
+    /// messages and to tell JSON from YAML.
+    pub fn add_secrets(&mut self, file: &str, text: &[u8]) -> Result<(), KeyringError> {
+        let secrets: Secrets = parse(file, text)?;
+        let keys = secrets.machine_identity.and_then(|m| m.encryption_keys).ok_or(KeyringError::NoKeys {
+            file: file.to_owned(),
+            place: "machine_identity.encryption_keys",
+        })?;
+        keys.0.into_iter().try_for_each(|(id, key)| self.add(file, id, key))
+    }
+
+    /// Takes one key from what `vault kv get -format=json` (or `bao`) prints for its path, whose
+    /// data is `{"UsernamePassword":{"username":"","password":"<base64>"}}`; of a version 2 secrets
+    /// engine or of version 1, which has one `data` less.
+    pub fn add_vault(&mut self, id: &KeyId, file: &str, text: &[u8]) -> Result<(), KeyringError> {
+        let answer: VaultAnswer = parse(file, text)?;
+        let data = answer.data.map(|d| d.data.map_or(d.username_password, |inner| inner.username_password));
+        let password = data
+            .flatten()
+            .map(|u| u.password)
+            .ok_or(KeyringError::NoKeys { file: file.to_owned(), place: "data.UsernamePassword.password" })?;
+        self.add(file, id.as_str().to_owned(), password)
+    }
+
+    fn add(&mut self, file: &str, id: String, key: KeyText) -> Result<(), KeyringError> {
+        let file = file.to_owned();
+        let Ok(id) = id.parse::<KeyId>() else {
+            return Err(KeyringError::KeyId { file, id: printable(&id) });
+        };
+        if let Some(at) = self.position(id.as_str()) {
+            let first = self.files[at].clone();
+            return Err(KeyringError::Repeated { id: printable(id.as_str()), first, second: file });
+        }
+        let key = key.0.map_err(|error| KeyringError::KeyText {
+            file: file.clone(),
+            id: printable(id.as_str()),
+            error,
+        })?;
+        self.keys.push(Key::new(id, key));
+        self.files.push(file);
+        Ok(())
+    }
+
+    /// The keys, in the order in which they were given.
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// Where in [`Keyring::keys`] the key of that id stands. (A site has a handful of keys: a walk
+    /// over them is as fast as any map.)
+    pub fn position(&self, id: &str) -> Option<usize> {
+        self.keys.iter().position(|key| key.id.as_str() == id)
+    }
+
+    /// The key to re-wrap to; refuses one that is missing, that equals another key, or that is a
+    /// placeholder.
+    pub fn target(&self, id: &KeyId) -> Result<usize, KeyringError> {
+        let id_text = || printable(id.as_str());
+        let Some(at) = self.position(id.as_str()) else {
+            let mut known: Vec<_> = self.keys.iter().map(|k| printable(k.id.as_str())).collect();
+            known.sort();
+            let known = if known.is_empty() { "no key".to_owned() } else { known.join(", ") };
+            return Err(KeyringError::NoTarget { id: id_text(), known });
+        };
+        let target = &self.keys[at];
+        if target.material.is_one_byte_repeated() {
+            return Err(KeyringError::TargetPlaceholder { id: id_text() });
+        }
+        let same = |(i, key): &(usize, &Key)| *i != at && key.material.same_material(&target.material);
+        if let Some((_, other)) = self.keys.iter().enumerate().find(same) {
+            return Err(KeyringError::TargetNotNew { id: id_text(), other: printable(other.id.as_str()) });
+        }
+        Ok(at)
+    }
+}
+
+/// Parses JSON or YAML: by the name, else by the first character. Messages have the place only;
+/// those of the parsers could quote what stands there.
+fn parse<T: for<'de> Deserialize<'de>>(file: &str, text: &[u8]) -> Result<T, KeyringError> {
+    let bad = |what, line, column| KeyringError::Format { file: file.to_owned(), what, line, column };
+    let name = file.to_ascii_lowercase();
+    let yaml = name.ends_with(".yaml") || name.ends_with(".yml");
+    let brace = text.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
+    if brace && !yaml {
+        return serde_json::from_slice(text).map_err(|e| {
+            let what = if e.is_data() { "not the expected shape" } else { "not JSON" };
+            bad(what, e.line() as u64, e.column() as u64)
+        });
+    }
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_slice_with_options(text, options).map_err(|e| {
+        let (line, column) = e.location().map_or((0, 0), |l| (l.line(), l.column()));
+        bad("not YAML of the expected shape", line, column)
+    })
+}
+
+#[derive(Deserialize)]
+struct Secrets {
+    machine_identity: Option<MachineIdentity>,
+}
+
+#[derive(Deserialize)]
+struct MachineIdentity {
+    encryption_keys: Option<Keys>,
+}
+
+/// A map that keeps repeated ids apart, which serde's own would merge in silence.
+struct Keys(Vec<(String, KeyText)>);
+
+/// A key's text, decoded where the parser hands it over, so that no copy is made here.
+struct KeyText(Result<MasterKey, KeyTextError>);
+
+#[derive(Deserialize)]
+struct VaultAnswer {
+    data: Option<VaultData>,
+}
+
+#[derive(Deserialize)]
+struct VaultData {
+    data: Option<VaultInner>,
+    #[serde(rename = "UsernamePassword")]
+    username_password: Option<UsernamePassword>,
+}
+
+#[derive(Deserialize)]
+struct VaultInner {
+    #[serde(rename = "UsernamePassword")]
+    username_password: Option<UsernamePassword>,
+}
+
+#[derive(Deserialize)]
+struct UsernamePassword {
+    password: KeyText,
+}
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Keys;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("keys by id")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+                let mut keys = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    keys.push(entry);
+                }
+                Ok(Keys(keys))
+            }
+        }
+        d.deserialize_map(Entries)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyText {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = KeyText;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key as base64")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<KeyText, E> {
+                Ok(KeyText(MasterKey::from_base64(text)))
+            }
+            fn visit_string<E: serde::de::Error>(self, text: String) -> Result<KeyText, E> {
+                self.visit_str::<E>(&Zeroizing::new(text))
+            }
+        }
+        d.deserialize_str(Text)
+    }
+}
+
+/// A new key from the operating system's generator.
+pub fn generate() -> Result<MasterKey, getrandom::Error> {
+    MasterKey::fill_with(getrandom::fill)
+}
+
+/// Adds a key to the text of a JSON secrets file, and changes nothing else of it, neither content
+/// nor layout: the entry goes behind the last one of `machine_identity.encryption_keys`.
+pub fn insert_into_secrets(
+    file: &str,
+    text: &str,
+    id: &KeyId,
+    key: &MasterKey,
+) -> Result<Zeroizing<String>, KeyringError> {
+    use base64::Engine as _;
+    // What the file holds must be a keyring already, and without this id.
+    let mut keyring = Keyring::new();
+    keyring.add_secrets(file, text.as_bytes())?;
+    if keyring.position(id.as_str()).is_some() {
+        let file = file.to_owned();
+        return Err(KeyringError::Repeated { id: printable(id.as_str()), first: file.clone(), second: file });
+    }
+    let keys = raw_keys(text).ok_or(KeyringError::Format {
+        file: file.to_owned(),
+        what: "not JSON (a key can only be added to a JSON file)",
+        line: 1,
+        column: 1,
+    })?;
+    // `keys` is a slice of `text`: its place is the difference of their addresses.
+    let start = keys.as_ptr() as usize - text.as_ptr() as usize;
+    let brace = start + keys.len() - 1;
+    let last = text[..brace].trim_end().len();
+    let empty = keyring.keys.is_empty();
+    // As the entry before it stands: on a line of its own with its indentation, or on the same line.
+    let between = &text[start + 1..];
+    let lead: String = between.chars().take_while(|c| c.is_ascii_whitespace()).collect();
+    let lead = if empty {
+        String::new()
+    } else if lead.is_empty() {
+        " ".to_owned()
+    } else {
+        lead
+    };
+    let id_text = serde_json::to_string(id).expect("a key id is a string");
+    let base64 = Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(key.expose_key()));
+    let comma = if empty { "" } else { "," };
+    // Room for all of it: a growing String would leave copies of the other keys behind.
+    let mut out = Zeroizing::new(String::with_capacity(text.len() + lead.len() + id_text.len() + 64));
+    for part in [&text[..last], comma, &lead, &id_text, ": \"", &base64, "\"", &text[last..]] {
+        out.push_str(part);
+    }
+    Ok(out)
+}
+
+/// The text of `machine_identity.encryption_keys` within a JSON document.
+fn raw_keys(text: &str) -> Option<&str> {
+    use serde_json::value::RawValue;
+    #[derive(Deserialize)]
+    struct Outer<'a> {
+        #[serde(borrow)]
+        machine_identity: Inner<'a>,
+    }
+    #[derive(Deserialize)]
+    struct Inner<'a> {
+        #[serde(borrow)]
+        encryption_keys: &'a RawValue,
+    }
+    serde_json::from_str::<Outer>(text).ok().map(|outer| outer.machine_identity.encryption_keys.get())
+}
+
+/// A new JSON secrets file with one key.
+pub fn new_secrets(id: &KeyId, key: &MasterKey) -> Zeroizing<String> {
+    let empty = "{\n  \"machine_identity\": {\n    \"encryption_keys\": {}\n  }\n}\n";
+    insert_into_secrets("new", empty, id, key).expect("the empty document is in order")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const K1: &str = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
+    const K2: &str = "AgIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
+
+    fn json(keys: &str) -> String {
+        format!(r#"{{"other": [1, {{}}], "machine_identity": {{"x": null, "encryption_keys": {{{keys}}}}}}}"#)
+    }
+
+    fn load(file: &str, text: &str) -> Result<Keyring, KeyringError> {
+        let mut keyring = Keyring::new();
+        keyring.add_secrets(file, text.as_bytes())?;
+        Ok(keyring)
+    }
+
+    fn refusal(file: &str, text: &str) -> String {
+        load(file, text).err().expect("refused").to_string()
+    }
+
+    fn ids(keyring: &Keyring) -> Vec<&str> {
+        keyring.keys().iter().map(|k| k.id().as_str()).collect()
+    }
+
+    #[test]
+    fn json_and_yaml_hold_the_same_keys() {
+        let text = json(&format!(r#""kv1": " {K1}\n", "kv2": "{K2}""#));
+        let yaml = format!(
+            "other: [1]\nmachine_identity:\n  encryption_keys:\n    kv1: {K1}\n    \"kv2\": '{K2}'\n"
+        );
+        for (file, text) in
+            [("s.json", &text), ("-", &text), ("s.yaml", &text), ("s.yml", &yaml), ("-", &yaml)]
+        {
+            let keyring = load(file, text).unwrap_or_else(|e| panic!("{file}: {e}"));
+            assert_eq!(ids(&keyring), ["kv1", "kv2"], "{file}");
+        }
+    }
+
+    #[test]
+    fn several_files_make_one_keyring() {
+        let mut keyring = load("a.json", &json(&format!(r#""kv1": "{K1}""#))).unwrap();
+        let v2 = format!(
+            r#"{{"data": {{"data": {{"UsernamePassword": {{"username": "", "password": "{K2}"}}}}, "metadata": {{"version": 3}}}}}}"#
+        );
+        let v1 = format!(r#"{{"data": {{"UsernamePassword": {{"password": "{K2}"}}}}, "lease_id": ""}}"#);
+        keyring.add_vault(&"kv2".parse().unwrap(), "v2", v2.as_bytes()).unwrap();
+        keyring.add_vault(&"kv3".parse().unwrap(), "v1", v1.as_bytes()).unwrap();
+        assert_eq!(ids(&keyring), ["kv1", "kv2", "kv3"]);
+        assert_eq!(keyring.keys()[1].fingerprint(), keyring.keys()[2].fingerprint());
+        let error = keyring.add_vault(&"kv4".parse().unwrap(), "v", b"{\"data\": {}}").unwrap_err();
+        assert_eq!(error.to_string(), "v: no data.UsernamePassword.password is there");
+        let error = keyring.add_vault(&"kv1".parse().unwrap(), "v2", v2.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "the key id kv1 is given twice: in a.json and in v2; keep one of them");
+    }
+
+    #[test]
+    fn what_is_not_a_key_is_refused_by_its_id() {
+        let twice = json(&format!(r#""kv1": "{K1}", "kv1": "{K1}""#));
+        assert_eq!(refusal("s", &twice), "the key id kv1 is given twice: in s and in s; keep one of them");
+        assert!(refusal("s.yaml", &twice).contains("twice") || refusal("s.yaml", &twice).contains("YAML"));
+        assert_eq!(
+            refusal("s", &json(r#""kv1": "AAAA""#)),
+            "s: the key kv1 is 3 bytes long, not 32; a master key is 32 bytes as standard base64"
+        );
+        assert!(refusal("s", &json(r#""kv1": "SECRET!""#)).contains("kv1 is not standard base64"));
+        assert!(refusal("s", &json(&format!(r#""": "{K1}""#))).contains("not 1 to 255 bytes long"));
+        assert!(refusal("s", "{}").contains("no machine_identity.encryption_keys is there"));
+        assert!(
+            refusal("s", "{\"machine_identity\": {\"encryption_keys\": 5}}")
+                .contains("not the expected shape")
+        );
+        assert_eq!(refusal("s", "{\"machine_identity\":\n nope}"), "s: not JSON, at line 2, column 3");
+        assert!(refusal("s.yaml", "machine_identity: [").contains("not YAML"));
+        assert!(refusal("s", "").contains("no machine_identity"), "{}", refusal("s", ""));
+    }
+
+    #[test]
+    fn no_message_quotes_what_stands_in_the_file() {
+        for text in [
+            json(r#""kv1": "Sup3rSecret""#),
+            json(r#""kv1": ["Sup3rSecret"]"#),
+            "machine_identity: {encryption_keys: {kv1: [Sup3rSecret]}}".to_owned(),
+            "machine_identity: Sup3rSecret".to_owned(),
+            "Sup3rSecret: *x".to_owned(),
+        ] {
+            for file in ["s", "s.yaml"] {
+                let error = load(file, &text).err().expect("refused");
+                assert!(!format!("{error} {error:?}").contains("Sup3r"), "{error:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_target_must_be_there_and_new_and_a_key() {
+        let zero = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        let text = json(&format!(r#""a": "{K1}", "b": "{K1}", "c": "{K2}", "zero": "{zero}""#));
+        let keyring = load("s", &text).unwrap();
+        let target = |id: &str| keyring.target(&id.parse().unwrap()).map_err(|e| e.to_string());
+        assert_eq!(target("c"), Ok(2));
+        assert!(target("a").unwrap_err().starts_with("the target key a is the same 32 bytes as the key b"));
+        assert!(target("zero").unwrap_err().contains("one byte repeated"));
+        assert_eq!(
+            target("kv9").unwrap_err(),
+            "the target key kv9 is in none of the secrets given (they hold a, b, c, zero); add it there first"
+        );
+    }
+
+    /// Made with `printf 'rekek key fingerprint v1' | openssl dgst -sha256 -mac HMAC -macopt
+    /// hexkey:0102…20`.
+    #[test]
+    fn a_fingerprint_is_the_hmac_of_a_fixed_text() {
+        let keyring = load("s", &json(&format!(r#""kv1": "{K1}""#))).unwrap();
+        assert_eq!(keyring.keys()[0].fingerprint(), "2147577e97277d7c");
+    }
+
+    #[test]
+    fn adding_a_key_changes_nothing_else() {
+        let key = MasterKey::from_base64(K2).unwrap();
+        let id: KeyId = "k\"2".parse().unwrap();
+        for (before, after) in [
+            (json(&format!(r#""kv1": "{K1}""#)), json(&format!(r#""kv1": "{K1}", "k\"2": "{K2}""#))),
+            (json(""), json(&format!(r#""k\"2": "{K2}""#))),
+            (
+                format!(
+                    "{{\n \"machine_identity\": {{\n  \"encryption_keys\": {{\n   \"kv1\": \"{K1}\"\n  }},\n  \"n\": 1.50\n }}\n}}"
+                ),
+                format!(
+                    "{{\n \"machine_identity\": {{\n  \"encryption_keys\": {{\n   \"kv1\": \"{K1}\",\n   \"k\\\"2\": \"{K2}\"\n  }},\n  \"n\": 1.50\n }}\n}}"
+                ),
+            ),
+        ] {
+            assert_eq!(*insert_into_secrets("s", &before, &id, &key).unwrap(), after);
+            assert!(insert_into_secrets("s", &after, &id, &key).is_err(), "an id that is there");
+        }
+        let yaml = format!("machine_identity:\n  encryption_keys:\n    kv1: {K1}\n");
+        let error = insert_into_secrets("s.yaml", &yaml, &id, &key).unwrap_err().to_string();
+        assert!(error.contains("only be added to a JSON file"), "{error}");
+        let new = new_secrets(&id, &key);
+        assert_eq!(ids(&load("s.json", &new).unwrap()), ["k\"2"]);
+    }
+}

@@ -1,0 +1,325 @@
+//! The one place with threads: an ordered, bounded, parallel map.
+//!
+//! Every thread does the same in turn: take the next item from the source (one thread at a time),
+//! work on it, put the result into its place, and hand over whatever is next in order to the sink
+//! (one thread at a time). So reading, working and writing overlap; what comes out is in the
+//! order of what went in, with any number of threads; with one thread everything happens in that
+//! thread, one after the other. No thread belongs to a stage, so none idles while there is work.
+//!
+//! At most [`AHEAD`] results a thread wait for their turn, so memory is bounded by the items in
+//! work. The first error, in the order of the items, ends the run, whichever thread met it first;
+//! so the same input gives the same error with any number of threads.
+
+use crate::stop::Stop;
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Results that may wait for their turn, for each thread.
+const AHEAD: usize = 2;
+
+/// Told to stop by a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+/// Maps what `source` gives through `work` into `sink`, on `threads` threads; see the module.
+///
+/// `worker` makes each thread's own worker: its buffers, its generator.
+pub fn ordered_map<In, Out, Worker, E>(
+    threads: usize,
+    stop: &Stop,
+    source: impl FnMut() -> Result<Option<In>, E> + Send,
+    worker: impl Fn() -> Result<Worker, E> + Sync,
+    work: impl Fn(&mut Worker, In) -> Result<Out, E> + Sync,
+    sink: impl FnMut(Out) -> Result<(), E> + Send,
+) -> Result<(), E>
+where
+    In: Send,
+    Out: Send,
+    E: Send + From<Interrupted>,
+{
+    let shared = Shared {
+        source: Mutex::new(Source { next: source, number: 0, ended: false }),
+        order: Mutex::new(Order { next: 0, waiting: BTreeMap::new(), sink: Some(sink), end: None }),
+        moved: Condvar::new(),
+        ahead: AHEAD * threads,
+    };
+    let run = || {
+        let guard = EndOnPanic(&shared);
+        shared.run(stop, &worker, &work);
+        std::mem::forget(guard);
+    };
+    if threads <= 1 {
+        run();
+    } else {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("rewrap-{i}"))
+            .build()
+            .expect("the system gives threads");
+        pool.broadcast(|_| run());
+    }
+    let order = shared.order.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match order.end {
+        Some(End::Failed(error)) => Err(error),
+        Some(End::Panicked) => unreachable!("a panic goes on in the thread that called"),
+        None => Ok(()),
+    }
+}
+
+struct Source<F> {
+    next: F,
+    number: u64,
+    ended: bool,
+}
+
+struct Order<Out, F, E> {
+    /// Number of the item that is to be handed over next.
+    next: u64,
+    waiting: BTreeMap<u64, Result<Out, E>>,
+    /// Taken by the thread that is handing over.
+    sink: Option<F>,
+    end: Option<End<E>>,
+}
+
+enum End<E> {
+    Failed(E),
+    Panicked,
+}
+
+struct Shared<S, Out, K, E> {
+    source: Mutex<Source<S>>,
+    order: Mutex<Order<Out, K, E>>,
+    /// The order moved on, or the run ended.
+    moved: Condvar,
+    ahead: usize,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic of another thread ends the run (`EndOnPanic`); what it held is not used after that.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<In, S, Out, K, E> Shared<S, Out, K, E>
+where
+    S: FnMut() -> Result<Option<In>, E>,
+    K: FnMut(Out) -> Result<(), E>,
+    E: From<Interrupted>,
+{
+    fn run<Worker>(
+        &self,
+        stop: &Stop,
+        worker: &impl Fn() -> Result<Worker, E>,
+        work: &impl Fn(&mut Worker, In) -> Result<Out, E>,
+    ) {
+        let mut worker = match worker() {
+            Ok(worker) => worker,
+            Err(error) => return self.end(End::Failed(error)),
+        };
+        while let Some((number, item)) = self.take(stop) {
+            let result = item.and_then(|item| work(&mut worker, item));
+            if !self.put(number, result) {
+                break;
+            }
+        }
+    }
+
+    /// The next item with its number. An error of the source takes an item's place, and is the
+    /// last one.
+    fn take(&self, stop: &Stop) -> Option<(u64, Result<In, E>)> {
+        let mut source = lock(&self.source);
+        if source.ended || lock(&self.order).end.is_some() {
+            return None;
+        }
+        let item = if stop.is_requested() { Err(Interrupted.into()) } else { (source.next)().transpose()? };
+        // Whatever the source said, a stop while it waited is a stop.
+        let item = if stop.is_requested() { Err(Interrupted.into()) } else { item };
+        let number = source.number;
+        source.number += 1;
+        source.ended = item.is_err();
+        Some((number, item))
+    }
+
+    /// Puts a result into its place and hands over what is next; false when the run has ended.
+    fn put(&self, number: u64, result: Result<Out, E>) -> bool {
+        let mut order = lock(&self.order);
+        // The item that is next never waits here, so somebody always moves the order on.
+        while order.end.is_none() && number != order.next && order.waiting.len() >= self.ahead {
+            order = self.moved.wait(order).unwrap_or_else(PoisonError::into_inner);
+        }
+        order.waiting.insert(number, result);
+        loop {
+            if order.end.is_some() {
+                return false;
+            }
+            let next = order.next;
+            let Some(mut sink) = order.sink.take() else { return true };
+            let Some(result) = order.waiting.remove(&next) else {
+                order.sink = Some(sink);
+                return true;
+            };
+            drop(order);
+            let handed = result.and_then(&mut sink);
+            order = lock(&self.order);
+            order.sink = Some(sink);
+            order.next += 1;
+            if let Err(error) = handed {
+                order.end.get_or_insert(End::Failed(error));
+            }
+            self.moved.notify_all();
+        }
+    }
+
+    fn end(&self, end: End<E>) {
+        lock(&self.order).end.get_or_insert(end);
+        self.moved.notify_all();
+    }
+}
+
+/// Ends the run for the other threads when one panics: they would wait for its item forever.
+struct EndOnPanic<'a, S, Out, K, E>(&'a Shared<S, Out, K, E>);
+
+impl<S, Out, K, E> Drop for EndOnPanic<'_, S, Out, K, E> {
+    fn drop(&mut self) {
+        lock(&self.0.order).end.get_or_insert(End::Panicked);
+        self.0.moved.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    #[derive(Debug, PartialEq)]
+    enum Error {
+        Interrupted,
+        Source,
+        Work(u64),
+        Sink(u64),
+    }
+
+    impl From<Interrupted> for Error {
+        fn from(_: Interrupted) -> Self {
+            Error::Interrupted
+        }
+    }
+
+    fn count(to: u64) -> impl FnMut() -> Result<Option<u64>, Error> {
+        let mut items = 0..to;
+        move || Ok(items.next())
+    }
+
+    /// Some items take longer, so that results come out of order.
+    fn uneven(item: u64) {
+        if item.is_multiple_of(7) {
+            std::thread::sleep(Duration::from_micros(300));
+        }
+    }
+
+    #[test]
+    fn order_is_kept_with_any_number_of_threads() {
+        for threads in [1, 2, 3, 8] {
+            let mut out = vec![];
+            let sink = |item| {
+                out.push(item);
+                Ok::<_, Error>(())
+            };
+            let work = |(): &mut (), item| {
+                uneven(item);
+                Ok(item * 2)
+            };
+            ordered_map(threads, &Stop::default(), count(500), || Ok(()), work, sink).unwrap();
+            assert_eq!(out, (0..500).map(|i| i * 2).collect::<Vec<_>>(), "{threads} threads");
+        }
+    }
+
+    #[test]
+    fn the_first_error_in_order_ends_the_run_and_nothing_comes_after_it() {
+        for threads in [1, 2, 8] {
+            for fail in ["source", "work", "sink"] {
+                let mut out = vec![];
+                let mut items = count(1000);
+                let source = || match items()? {
+                    Some(40) if fail == "source" => Err(Error::Source),
+                    item => Ok(item),
+                };
+                let work = |(): &mut (), item| {
+                    uneven(item);
+                    if fail == "work" && item >= 40 { Err(Error::Work(item)) } else { Ok(item) }
+                };
+                let sink = |item| {
+                    if fail == "sink" && item >= 40 {
+                        return Err(Error::Sink(item));
+                    }
+                    out.push(item);
+                    Ok(())
+                };
+                let error =
+                    ordered_map(threads, &Stop::default(), source, || Ok(()), work, sink).unwrap_err();
+                let expected = match fail {
+                    "source" => Error::Source,
+                    "work" => Error::Work(40),
+                    _ => Error::Sink(40),
+                };
+                assert_eq!((error, out), (expected, (0..40).collect()), "{threads} threads");
+            }
+        }
+    }
+
+    #[test]
+    fn few_items_are_in_work_at_once() {
+        for threads in [1, 2, 4] {
+            let in_work = AtomicUsize::new(0);
+            let most = AtomicUsize::new(0);
+            let mut items = count(400);
+            let source = || {
+                let item = items();
+                let now = in_work.fetch_add(1, Ordering::SeqCst) + 1;
+                most.fetch_max(now, Ordering::SeqCst);
+                item
+            };
+            let sink = |item: u64| {
+                if item == 0 {
+                    std::thread::sleep(Duration::from_millis(50)); // everything piles up behind it
+                }
+                in_work.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            };
+            ordered_map(threads, &Stop::default(), source, || Ok::<_, Error>(()), |(), item| Ok(item), sink)
+                .unwrap();
+            let bound = threads * (AHEAD + 1) + 2;
+            assert!(most.load(Ordering::SeqCst) <= bound, "{most:?} > {bound} with {threads} threads");
+        }
+    }
+
+    #[test]
+    fn a_wish_to_stop_ends_the_run() {
+        for threads in [1, 2] {
+            let stop = Stop::default();
+            let source = || Ok(Some(1)); // without end
+            let mut seen = 0;
+            let sink = |_| {
+                seen += 1;
+                if seen == 10 {
+                    stop.request();
+                }
+                Ok(())
+            };
+            let end = ordered_map(threads, &stop, source, || Ok(()), |(): &mut (), item: i32| Ok(item), sink);
+            assert_eq!(end, Err(Error::Interrupted));
+        }
+    }
+
+    #[test]
+    fn a_panic_ends_the_run_and_goes_on() {
+        for threads in [1, 2, 4] {
+            let run = std::panic::catch_unwind(|| {
+                let work = |(): &mut (), item: u64| if item == 5 { panic!("at five") } else { Ok(item) };
+                ordered_map(threads, &Stop::default(), count(1000), || Ok::<_, Error>(()), work, |_| Ok(()))
+            });
+            assert!(run.is_err(), "{threads} threads");
+        }
+    }
+}

@@ -1,0 +1,522 @@
+//! read → re-wrap → write → manifest: the program on one screen.
+//!
+//! It owns the order of things: what is checked before the first row, what is read, proven and
+//! counted in between, and that an output gets its name only when every check has passed, its
+//! manifest after it. Threads are [`crate::parallel`]'s, rules are [`crate::rewrap`]'s, bytes are
+//! [`crate::table`]'s.
+
+mod batch;
+
+pub use batch::{OrgIdText, Scope, VerifiedBatch, row_at};
+
+use crate::keyring::Keyring;
+use crate::manifest::{self, KeyUse, Manifest, ManifestError, Seals, TableFile, Tool};
+use crate::parallel::{Interrupted, ordered_map};
+use crate::publish::{self, Existing, PublishError, Staged};
+use crate::report::{Failure, LISTED_MAX, ManifestFile, RewrapCounts, RewrapReport};
+use crate::rewrap::{BudgetSpent, Rewrapper, Rules, SEALS_MAX, SealBudget, Work};
+use crate::row::{OrgId, Sha256Digest};
+use crate::stop::Stop;
+use crate::table::{
+    self, Compression, FileFacts, Format, Input, OpenOptions, TableError, TableReader, UniqueIds,
+};
+use arrow::array::RecordBatch;
+use batch::{Columns, Done};
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use table::Hashed;
+
+/// What to do with rows that fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Publish nothing.
+    Withhold,
+    /// Publish the output, with the failed rows as they are.
+    KeepGoing,
+}
+
+/// Where an output goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// Nowhere: a dry run.
+    DryRun,
+    /// A file, published when it is whole.
+    File(PathBuf),
+    /// Standard output.
+    Stdout,
+}
+
+/// A re-wrap as it was asked for.
+pub struct Job<'a> {
+    /// The export.
+    pub input: Input,
+    /// Its format, where its name does not tell.
+    pub input_format: Option<Format>,
+    /// The output.
+    pub output: Destination,
+    /// Its format.
+    pub output_format: Format,
+    /// Its compression.
+    pub compression: Compression,
+    /// Where the manifest goes; none for standard output without `--manifest`, or a dry run.
+    pub manifest: Option<PathBuf>,
+    /// Whether files that are there already are replaced.
+    pub existing: Existing,
+    /// The keys.
+    pub keyring: &'a Keyring,
+    /// The target's place in the keyring.
+    pub target: usize,
+    /// The organizations to re-wrap; all of them if none.
+    pub scope: Option<BTreeSet<OrgId>>,
+    /// Rules of re-wrap.
+    pub rules: Rules,
+    /// What to do with rows that fail.
+    pub on_failure: OnFailure,
+    /// Threads that work.
+    pub threads: usize,
+    /// Ends the run early.
+    pub stop: Stop,
+}
+
+/// Why a re-wrap came to no end. Nothing is published then.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// Told to stop.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+    /// The export could not be read.
+    #[error("cannot read {file}: {source}")]
+    Read {
+        /// Its name.
+        file: String,
+        /// Why.
+        source: TableError,
+    },
+    /// The output could not be written.
+    #[error("cannot write {file}: {source}")]
+    Write {
+        /// Its name.
+        file: String,
+        /// Why.
+        source: TableError,
+    },
+    /// A batch could not be handled; the export's name is added where it is known.
+    #[error("{0}")]
+    Batch(#[from] TableError),
+    /// It could not be published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// A manifest could not be read, or does not match.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// Output of a run that was stopped in between.
+    #[error(
+        "{path} is there without its manifest: a run was stopped between the two, and nobody can vouch for it; \
+         remove it, or --force to replace it", path = .0.display()
+    )]
+    WithoutManifest(PathBuf),
+    /// Selected organizations that the export does not have.
+    #[error("{file} does not have {count} of the organizations asked for: {named}")]
+    UnknownOrgs {
+        /// The export.
+        file: String,
+        /// How many.
+        count: usize,
+        /// The first few.
+        named: String,
+    },
+    /// The limit of seals.
+    #[error(transparent)]
+    Budget(#[from] BudgetSpent),
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
+    /// A caller's own sink, for instance a failures file.
+    #[error(transparent)]
+    Sink(#[from] io::Error),
+}
+
+/// What looks on while a re-wrap runs: progress, a file that takes every failure.
+pub trait Observer: Send {
+    /// So many rows were read.
+    fn rows(&mut self, rows: u64);
+    /// A row failed.
+    fn failure(&mut self, failure: &Failure) -> io::Result<()>;
+}
+
+impl Job<'_> {
+    /// Does it. The report says what happened; whether the output was published is in
+    /// [`RewrapReport::output`].
+    pub fn run(&self, observer: &mut dyn Observer) -> Result<RewrapReport, PipelineError> {
+        let begun = Instant::now();
+        self.check_destinations()?;
+        let input_manifest = self.input_manifest()?;
+
+        let mut source = ExportReader::open(&self.input, self.input_format, &self.stop)?;
+        let columns = Columns::of(source.reader.schema()).map_err(|e| source.fail(e))?;
+        let mut output = Output::begin(self, &columns)?;
+        let scope: Option<Scope> = self.scope.as_ref().map(|s| s.iter().cloned().map(OrgIdText).collect());
+        let budget = SealBudget::new(SEALS_MAX);
+        let mut total = Total::new(self);
+
+        let file = self.input.name();
+        ordered_map(
+            self.threads,
+            &self.stop,
+            || source.next(),
+            || Ok(Rewrapper::new(self.keyring, self.target, self.rules, &budget)?),
+            |rewrapper, (first_row, batch)| {
+                batch::rewrap(rewrapper, &columns, scope.as_ref(), self.target, first_row, &batch).map_err(
+                    |e| match e {
+                        PipelineError::Batch(source) => PipelineError::Read { file: file.clone(), source },
+                        other => other,
+                    },
+                )
+            },
+            |done| {
+                observer.rows(done.rows_read);
+                done.failures.iter().try_for_each(|failure| observer.failure(failure))?;
+                total.add(&done);
+                if total.withheld() { Ok(()) } else { output.write(&done) }
+            },
+        )?;
+
+        let input = source.finish()?;
+        if let Some(manifest) = &input_manifest {
+            manifest.check_output(&self.input.name(), facts_of(&input), input.rows)?;
+        }
+        total.check_scope(self)?;
+        let published = !total.withheld() && self.output != Destination::DryRun;
+        let written = if published { output.finish()? } else { None };
+        let file = written.as_ref().map(|(facts, _)| self.output_file(*facts, &total));
+        let report = total.report(self, input.clone(), file.clone(), begun);
+        let Some((_, staged)) = written else { return Ok(report) };
+        self.publish(staged, &report, &total)
+    }
+
+    fn check_destinations(&self) -> Result<(), PipelineError> {
+        if let Destination::File(path) = &self.output {
+            let manifest = self.manifest.clone().unwrap_or_else(|| Manifest::path_for(path));
+            if self.existing == Existing::Refuse && path.is_file() && !manifest.exists() {
+                return Err(PipelineError::WithoutManifest(path.clone()));
+            }
+            publish::check(path, self.existing)?;
+        }
+        if let Some(manifest) = self.manifest.as_ref().filter(|_| self.output != Destination::DryRun) {
+            publish::check(manifest, self.existing)?;
+        }
+        Ok(())
+    }
+
+    /// The input's own manifest, where it is there: an export that was cut short in transfer, or
+    /// changed, is noticed by it.
+    fn input_manifest(&self) -> Result<Option<Manifest>, PipelineError> {
+        let path = self.input.path().map(Manifest::path_for);
+        Ok(match path.filter(|path| path.exists()) {
+            Some(path) => Some(Manifest::read(&path)?.0),
+            None => None,
+        })
+    }
+
+    fn output_file(&self, facts: FileFacts, total: &Total) -> TableFile {
+        let path = match &self.output {
+            Destination::File(path) => path.as_path(),
+            _ => Path::new("-"),
+        };
+        TableFile::new(path, self.output_format, facts, total.rows_written)
+    }
+
+    /// Gives the output its name and the manifest after it.
+    fn publish(
+        &self,
+        staged: Option<Staged>,
+        report: &RewrapReport,
+        total: &Total,
+    ) -> Result<RewrapReport, PipelineError> {
+        if self.stop.is_requested() {
+            return Err(Interrupted.into());
+        }
+        let manifest = Manifest {
+            format: manifest::FORMAT.into(),
+            tool: Tool { name: "rekek".into(), version: env!("CARGO_PKG_VERSION").into() },
+            created_at: manifest::now(),
+            target_key_id: Some(report.current_encryption_key_id.clone()),
+            scope: self.scope.as_ref().map(|s| s.iter().cloned().collect()),
+            keys: total.key_uses(self),
+            seals: Seals { this_run: total.work.sealed, already_in_export: total.work.found_on_target },
+            input: Some(report.input.clone()),
+            output: report.output.clone().expect("there is an output to publish"),
+            report: Some(report.clone()),
+            snapshot: None,
+        };
+        let bytes = manifest.to_bytes();
+        let path = self.manifest.as_ref();
+        if let Some(staged) = staged {
+            if let (Existing::Replace, Some(path)) = (self.existing, path) {
+                // An old manifest must never stand beside a new output.
+                publish::remove(path)?;
+                publish::remove(&signature_path(path))?;
+            }
+            staged.publish(self.existing)?;
+        }
+        let mut report = report.clone();
+        if let Some(path) = path {
+            publish::publish_bytes(path, &bytes, self.existing)?;
+            report.manifest =
+                Some(ManifestFile { file: path.display().to_string(), sha256: Sha256Digest::of(&bytes) });
+        }
+        Ok(report)
+    }
+}
+
+fn facts_of(file: &TableFile) -> FileFacts {
+    FileFacts { bytes: file.bytes, sha256: file.sha256 }
+}
+
+/// Where the signature of a manifest stands.
+pub fn signature_path(manifest: &Path) -> PathBuf {
+    let mut name = manifest.as_os_str().to_owned();
+    name.push(".minisig");
+    name.into()
+}
+
+/// An export, batch by batch, each with the number of its first row; every organization id once.
+pub struct ExportReader {
+    name: String,
+    path: PathBuf,
+    format: Format,
+    /// The table.
+    pub reader: Box<dyn TableReader>,
+    organization_id: usize,
+    unique: UniqueIds,
+    rows: u64,
+}
+
+impl ExportReader {
+    /// Opens it and looks at its header.
+    pub fn open(input: &Input, format: Option<Format>, stop: &Stop) -> Result<ExportReader, PipelineError> {
+        let options = OpenOptions { format, stop: stop.clone() };
+        let fail = |source| PipelineError::Read { file: input.name(), source };
+        let reader = table::open(input, &options).map_err(fail)?;
+        let layout = table::Layout::of(reader.schema()).map_err(fail)?;
+        Ok(ExportReader {
+            name: input.name(),
+            path: input.path().unwrap_or(Path::new("-")).to_owned(),
+            format: input.format(format).expect("it could be opened"),
+            reader,
+            organization_id: layout.organization_id,
+            unique: UniqueIds::new(input, &options),
+            rows: 0,
+        })
+    }
+
+    /// An error with this file's name.
+    pub fn fail(&self, source: TableError) -> PipelineError {
+        PipelineError::Read { file: self.name.clone(), source }
+    }
+
+    /// The next batch with the number of its first row, from 1.
+    #[expect(clippy::should_implement_trait, reason = "an Iterator has the Result outside")]
+    pub fn next(&mut self) -> Result<Option<(u64, RecordBatch)>, PipelineError> {
+        self.read().map_err(|e| self.fail(e))
+    }
+
+    fn read(&mut self) -> Result<Option<(u64, RecordBatch)>, TableError> {
+        let Some(batch) = self.reader.next_batch()? else { return Ok(None) };
+        let first = self.rows + 1;
+        let ids = table::Text::of(batch.column(self.organization_id)).expect("Layout::of checked it");
+        for i in 0..batch.num_rows() {
+            self.rows += 1;
+            match ids.get(i) {
+                Some(id) if !id.is_empty() => self.unique.check(id)?,
+                _ => {
+                    return Err(TableError::Row { row: self.rows, what: "it has no organization_id".into() });
+                }
+            }
+        }
+        Ok(Some((first, batch)))
+    }
+
+    /// Reads what is left and says what the whole file was.
+    pub fn finish(&mut self) -> Result<TableFile, PipelineError> {
+        let facts = self.reader.finish().map_err(|e| self.fail(e))?;
+        Ok(TableFile::new(&self.path, self.format, facts, self.rows))
+    }
+}
+
+/// The output on its way: nothing in a dry run.
+struct Output {
+    name: String,
+    writer: Option<Box<dyn table::TableWriter<Hashed<Sink>>>>,
+}
+
+impl Output {
+    fn begin(job: &Job<'_>, columns: &Columns) -> Result<Output, PipelineError> {
+        let (name, sink) = match &job.output {
+            Destination::DryRun => return Ok(Output { name: String::new(), writer: None }),
+            Destination::File(path) => (path.display().to_string(), Sink::File(Staged::create(path)?)),
+            Destination::Stdout => ("-".to_owned(), Sink::Stdout(io::stdout())),
+        };
+        let writer = table::create(Hashed::new(sink), job.output_format, job.compression, columns.schema())
+            .map_err(|source| PipelineError::Write { file: name.clone(), source })?;
+        Ok(Output { name, writer: Some(writer) })
+    }
+
+    fn write(&mut self, done: &Done) -> Result<(), PipelineError> {
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        writer.write(&done.rows).map_err(|source| PipelineError::Write { file: self.name.clone(), source })
+    }
+
+    /// The whole output's facts, and the file to publish if it is one.
+    fn finish(self) -> Result<Option<(FileFacts, Option<Staged>)>, PipelineError> {
+        let Some(writer) = self.writer else { return Ok(None) };
+        let fail = |source| PipelineError::Write { file: self.name.clone(), source };
+        let mut hashed = writer.finish().map_err(fail)?;
+        hashed.flush().map_err(|e| fail(e.into()))?;
+        let (facts, sink) = hashed.finish();
+        Ok(Some((
+            facts,
+            match sink {
+                Sink::File(staged) => Some(staged),
+                Sink::Stdout(_) => None,
+            },
+        )))
+    }
+}
+
+enum Sink {
+    File(Staged),
+    Stdout(io::Stdout),
+}
+
+impl Write for Sink {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Sink::File(file) => file.write(buf),
+            Sink::Stdout(stdout) => stdout.write(buf),
+        }
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Sink::File(file) => file.flush(),
+            Sink::Stdout(stdout) => stdout.flush(),
+        }
+    }
+}
+
+/// The sums of a run, and from them the report.
+struct Total {
+    counts: RewrapCounts,
+    failures: Vec<Failure>,
+    failures_seen: u64,
+    by_source: Vec<u64>,
+    work: Work,
+    rows_written: u64,
+    missing: BTreeSet<OrgId>,
+    on_failure: OnFailure,
+}
+
+impl Total {
+    fn new(job: &Job<'_>) -> Total {
+        let keys = job.keyring.keys().len();
+        Total {
+            counts: RewrapCounts::default(),
+            failures: Vec::new(),
+            failures_seen: 0,
+            by_source: vec![0; keys],
+            work: Work { opened: vec![0; keys], ..Work::default() },
+            rows_written: 0,
+            missing: job.scope.clone().unwrap_or_default(),
+            on_failure: job.on_failure,
+        }
+    }
+
+    fn add(&mut self, done: &Done) {
+        let (sum, part) = (&mut self.counts, &done.counts);
+        sum.rows_examined += part.rows_examined;
+        sum.rows_updated += part.rows_updated;
+        sum.rows_skipped_all_on_target += part.rows_skipped_all_on_target;
+        sum.fields_reencrypted += part.fields_reencrypted;
+        sum.fields_skipped_on_target += part.fields_skipped_on_target;
+        sum.fields_absent += part.fields_absent;
+        sum.rows_failed += part.rows_failed;
+        self.rows_written += part.rows_examined;
+        let room = LISTED_MAX - self.failures.len();
+        self.failures.extend(done.failures.iter().take(room).cloned());
+        self.failures_seen += done.failures.len() as u64;
+        add_each(&mut self.by_source, &done.by_source);
+        add_each(&mut self.work.opened, &done.work.opened);
+        self.work.sealed += done.work.sealed;
+        self.work.found_on_target += done.work.found_on_target;
+        self.work.signing_keys_unchecked += done.work.signing_keys_unchecked;
+        for id in &done.met {
+            self.missing.remove(id);
+        }
+    }
+
+    /// Whether a failure keeps the output from being published.
+    fn withheld(&self) -> bool {
+        self.counts.rows_failed > 0 && self.on_failure == OnFailure::Withhold
+    }
+
+    fn check_scope(&self, job: &Job<'_>) -> Result<(), PipelineError> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
+        let first: Vec<_> = self.missing.iter().take(5).map(OrgId::as_str).collect();
+        let more = if self.missing.len() > first.len() { ", …" } else { "" };
+        Err(PipelineError::UnknownOrgs {
+            file: job.input.name(),
+            count: self.missing.len(),
+            named: first.join(", ") + more,
+        })
+    }
+
+    /// The keys that opened something, and the target.
+    fn key_uses(&self, job: &Job<'_>) -> Vec<KeyUse> {
+        let uses = job.keyring.keys().iter().zip(&self.work.opened).enumerate();
+        uses.filter(|(i, (_, opened))| *i == job.target || **opened > 0)
+            .map(|(_, (key, opened))| KeyUse {
+                key_id: key.id().clone(),
+                fingerprint: key.fingerprint().to_owned(),
+                fields_opened: *opened,
+            })
+            .collect()
+    }
+
+    fn report(
+        &self,
+        job: &Job<'_>,
+        input: TableFile,
+        output: Option<TableFile>,
+        begun: Instant,
+    ) -> RewrapReport {
+        let elapsed = begun.elapsed().as_secs_f64();
+        let keys = job.keyring.keys();
+        let by_source = keys.iter().zip(&self.by_source).filter(|(_, n)| **n > 0);
+        RewrapReport {
+            command: "rewrap".into(),
+            dry_run: job.output == Destination::DryRun,
+            current_encryption_key_id: keys[job.target].id().clone(),
+            counts: self.counts.clone(),
+            failures: self.failures.clone(),
+            failures_truncated: self.failures_seen > self.failures.len() as u64,
+            fields_by_source_key: by_source.map(|(k, n)| (k.id().as_str().to_owned(), *n)).collect(),
+            signing_keys_unchecked: self.work.signing_keys_unchecked,
+            input,
+            output,
+            manifest: None,
+            elapsed_seconds: elapsed,
+            rows_per_second: self.counts.rows_examined as f64 / elapsed.max(1e-9),
+            threads: job.threads,
+        }
+    }
+}
+
+fn add_each(sum: &mut [u64], part: &[u64]) {
+    for (sum, part) in sum.iter_mut().zip(part) {
+        *sum += part;
+    }
+}
