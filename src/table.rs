@@ -16,6 +16,7 @@ mod parquet;
 mod round;
 mod slices;
 mod source;
+mod spelling;
 mod unique;
 
 pub use build::{TextBuilder, plain_text_type};
