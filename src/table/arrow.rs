@@ -116,14 +116,16 @@ struct Decoder {
 }
 
 impl Decoder {
-    fn new(schema: SchemaRef, version: MetadataVersion) -> Result<Self, TableError> {
+    fn new(schema: SchemaRef) -> Result<Self, TableError> {
         if schema.fields().len() > COLUMNS_MAX {
             return Err(TableError::Table(format!(
                 "the table has {} columns; more than {COLUMNS_MAX} are not read",
                 schema.fields().len()
             )));
         }
-        let inner = FileDecoder::new(Arc::clone(&schema), version);
+        // V1 stands for "whatever each message says": pyarrow asked for version 4 writes it in the
+        // messages and 5 in the footer.
+        let inner = FileDecoder::new(Arc::clone(&schema), MetadataVersion::V1);
         Ok(Decoder { inner, schema, slices: Slices::default(), dictionaries: HashMap::new(), messages: 0 })
     }
 
@@ -226,7 +228,7 @@ impl ArrowStreamReader {
             let schema = header
                 .header_as_schema()
                 .ok_or_else(|| malformed("a stream that does not begin with its schema"))?;
-            let decoder = Decoder::new(Arc::new(schema_of(schema)?), header.version())?;
+            let decoder = Decoder::new(Arc::new(schema_of(schema)?))?;
             Ok(ArrowStreamReader { input, decoder, ended: false })
         })
     }
@@ -368,7 +370,7 @@ fn read_footer(file: &FileAt) -> Result<(Decoder, Vec<Block>), TableError> {
             schema.metadata.insert(key, value);
         }
     }
-    let mut decoder = Decoder::new(Arc::new(schema), footer.version())?;
+    let mut decoder = Decoder::new(Arc::new(schema))?;
     for block in footer.dictionaries().into_iter().flatten() {
         let message = block_message(file, block)?;
         if message.header()?.header_type() != MessageHeader::DictionaryBatch {
@@ -586,4 +588,90 @@ fn standing_alone(array: &ArrayRef, column: &Column) -> Result<ArrayRef, TableEr
         }
         _ => Arc::clone(array),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Format;
+    use crate::table::round::{Rows, read, write};
+    use ::arrow::array::StringArray;
+
+    fn table() -> (SchemaRef, RecordBatch) {
+        let schema = Arc::new(Schema::new(vec![Column::new("c", DataType::Utf8, true)]));
+        let values = vec![Some("a".repeat(100)), None, Some(String::new())];
+        let batch =
+            RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(StringArray::from(values))]).unwrap();
+        (schema, batch)
+    }
+
+    fn refusal(format: Format, bytes: &[u8]) -> String {
+        read(format, bytes).map(drop).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_stream_without_its_end_marker_was_cut() {
+        let (schema, batch) = table();
+        let whole =
+            write(Format::Arrows, Compression::Usual, &schema, &[batch.clone(), batch.clone()]).unwrap();
+        assert_eq!(&whole[whole.len() - 8..], [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        let cut = "the Arrow stream ends without its end marker: it was cut short";
+        assert_eq!(refusal(Format::Arrows, &whole[..whole.len() - 8]), cut);
+        assert_eq!(refusal(Format::Arrows, &whole[..whole.len() - 4]), cut);
+        assert_eq!(refusal(Format::Arrows, b""), "the stream is empty");
+        let more = [whole.as_slice(), b"\0"].concat();
+        assert!(refusal(Format::Arrows, &more).ends_with("bytes after the stream's end marker"));
+    }
+
+    #[test]
+    fn a_writer_that_is_dropped_leaves_no_end_marker() {
+        let (schema, batch) = table();
+        let mut out = vec![];
+        let mut writer = ArrowWriter::stream(&mut out, &schema, None).unwrap();
+        writer.write(&Rows(batch)).unwrap();
+        drop(writer);
+        assert!(!out.is_empty() && !out.ends_with(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]));
+    }
+
+    #[test]
+    fn a_declared_length_is_not_allocated() {
+        let (schema, batch) = table();
+        let stream = write(Format::Arrows, Compression::Zstd, &schema, &[batch]).unwrap();
+        // The metadata's length, at the very beginning.
+        let mut lying = stream.clone();
+        lying[4..8].copy_from_slice(&i32::MAX.to_le_bytes());
+        assert!(refusal(Format::Arrows, &lying).contains("its metadata is too long"));
+        // The length of a buffer once it is decompressed: it stands before zstd's magic number.
+        let magic = stream.windows(4).position(|w| w == 0xfd2f_b528_u32.to_le_bytes()).unwrap();
+        let mut lying = stream.clone();
+        lying[magic - 8..magic].copy_from_slice(&(1_i64 << 50).to_le_bytes());
+        assert!(refusal(Format::Arrows, &lying).starts_with("a record batch has 1125899906"));
+        let mut lying = stream;
+        lying[magic - 8..magic].copy_from_slice(&i64::MIN.to_le_bytes());
+        assert!(refusal(Format::Arrows, &lying).ends_with("a buffer of negative length"));
+    }
+
+    #[test]
+    fn a_broken_pipe_is_told_as_one() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (schema, batch) = table();
+        for format in [Format::Csv, Format::Parquet, Format::Arrow, Format::Arrows] {
+            let mut writer = crate::table::create(Broken, format, Compression::Usual, &schema).unwrap();
+            let rows = Rows(batch.clone());
+            // What is small stays in a buffer until the end.
+            let error = writer.write(&rows).and_then(|()| writer.finish().map(drop)).unwrap_err();
+            assert!(
+                matches!(&error, TableError::Io(e) if e.kind() == io::ErrorKind::BrokenPipe),
+                "{format:?}: {error}"
+            );
+        }
+    }
 }

@@ -526,8 +526,28 @@ const PAGE_BYTES: usize = 1 << 20;
 
 /// Writes a Parquet file.
 pub(super) struct ParquetWriter<W: Write + Send> {
-    writer: ArrowWriter<W>,
+    writer: ArrowWriter<Lent<W>>,
     schema: SchemaRef,
+}
+
+/// A file that can be taken back from the writer that has it. The writer's own `into_inner` makes
+/// a sentence of the system's error, and a broken pipe has to be told from a full disk.
+struct Lent<W>(Option<W>);
+
+impl<W: Write> Lent<W> {
+    fn inner(&mut self) -> io::Result<&mut W> {
+        self.0.as_mut().ok_or_else(|| io::Error::other("written to after the end"))
+    }
+}
+
+impl<W: Write> Write for Lent<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.inner()?.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner()?.flush()
+    }
 }
 
 impl<W: Write + Send> ParquetWriter<W> {
@@ -542,7 +562,7 @@ impl<W: Write + Send> ParquetWriter<W> {
             .map_err(|_| cannot_hold(column))?;
         }
         let properties = properties(&schema, codec);
-        let writer = ArrowWriter::try_new(to, Arc::clone(&schema), Some(properties))
+        let writer = ArrowWriter::try_new(Lent(Some(to)), Arc::clone(&schema), Some(properties))
             .map_err(|e| parquet_error("the header", e))?;
         Ok(ParquetWriter { writer, schema })
     }
@@ -616,7 +636,124 @@ impl<W: Write + Send> TableWriter<W> for ParquetWriter<W> {
         self.writer.write(&batch).map_err(fail)
     }
 
-    fn finish(self: Box<Self>) -> Result<W, TableError> {
-        self.writer.into_inner().map_err(|e| parquet_error("the end", e))
+    fn finish(mut self: Box<Self>) -> Result<W, TableError> {
+        self.writer.finish().map_err(|e| parquet_error("the end", e))?;
+        Ok(self.writer.inner_mut().0.take().expect("it is taken back once, here"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::round::{file, read, write};
+    use crate::table::{Compression, Format};
+    use ::arrow::array::{Array as _, DictionaryArray, StringArray};
+    use ::arrow::datatypes::Int32Type;
+    use ::parquet::file::reader::{FileReader as _, SerializedFileReader};
+
+    /// A footer (`FileMetaData`) with only a list of columns, each given as its `num_children`.
+    fn footer(columns: &[i64]) -> Vec<u8> {
+        let varint = |out: &mut Vec<u8>, mut n: u64| {
+            while n >= 0x80 {
+                out.push(n as u8 | 0x80);
+                n >>= 7;
+            }
+            out.push(n as u8);
+        };
+        let mut out = vec![0x15, 2]; // version, as i32
+        out.extend([0x19, 0xfc]); // field 2: a list of structs
+        varint(&mut out, columns.len() as u64);
+        for children in columns {
+            out.extend([0x48, 1, b'a']); // field 4: the name
+            out.push(0x15); // field 5: num_children, as i32
+            varint(&mut out, ((children << 1) ^ (children >> 63)) as u64);
+            out.push(0);
+        }
+        out.push(0);
+        out
+    }
+
+    #[test]
+    fn a_tree_of_columns_that_would_end_the_process_is_refused() {
+        assert_eq!(check_footer(&footer(&[2, 0, 1, 0])), Ok(()));
+        let chain = |depth: usize| [vec![1; depth], vec![0]].concat();
+        assert_eq!(check_footer(&footer(&chain(NESTING_MAX))), Ok(()));
+        for (hostile, what) in [
+            (footer(&[i64::from(i32::MAX), 0]), "its tree of columns is malformed or too deep"),
+            (footer(&chain(NESTING_MAX + 10)), "its tree of columns is malformed or too deep"),
+            (footer(&chain(30_000)), "its tree of columns is malformed or too deep"),
+            (footer(&vec![0; 40_000]), "it has too many columns"),
+            (footer(&[-1, 0]), "it is cut short or malformed"),
+            (footer(&[1, 0])[..9].to_vec(), "it is cut short or malformed"),
+            (vec![0], "the list of columns is missing"),
+            (vec![0x1c; 100_000], "it is cut short or malformed"),
+            (vec![0x2b, 0xff, 0xff, 0xff, 0x0f], "it is cut short or malformed"),
+        ] {
+            assert_eq!(check_footer(&hostile), Err(what));
+            // And through the door: such a file is an error like any other.
+            let length = (hostile.len() as u32).to_le_bytes();
+            let bytes = [b"PAR1", hostile.as_slice(), &length, b"PAR1"].concat();
+            assert!(read(Format::Parquet, &bytes).is_err());
+        }
+    }
+
+    fn texts(values: Vec<Option<&str>>) -> (SchemaRef, RecordBatch) {
+        let schema =
+            Arc::new(Schema::new(vec![Column::new("encrypted_signing_key_1", DataType::Utf8, true)]));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(StringArray::from(values))]);
+        (schema, batch.unwrap())
+    }
+
+    #[test]
+    fn ciphertext_stands_in_the_file_once_and_in_no_statistics() {
+        let secret = "c2VjcmV0IHRleHQ=";
+        let (schema, batch) = texts(vec![Some(secret)]);
+        let bytes = write(Format::Parquet, Compression::None, &schema, &[batch]).unwrap();
+        let found = bytes.windows(secret.len()).filter(|w| *w == secret.as_bytes()).count();
+        assert_eq!(found, 1);
+    }
+
+    #[test]
+    fn row_groups_are_bounded_by_rows_and_by_bytes() {
+        let groups = |value: &str, rows: usize| {
+            let (schema, batch) = texts(vec![Some(value); 512.min(rows)]);
+            let batches = vec![batch; rows.div_ceil(512)];
+            let bytes = write(Format::Parquet, Compression::None, &schema, &batches).unwrap();
+            let file = file(Format::Parquet, &bytes);
+            let reader = SerializedFileReader::new(File::open(file.path()).unwrap()).unwrap();
+            reader
+                .metadata()
+                .row_groups()
+                .iter()
+                .map(|g| (g.num_rows(), g.total_byte_size()))
+                .collect::<Vec<_>>()
+        };
+        let many = groups("x", GROUP_ROWS + 512);
+        assert_eq!(many.iter().map(|g| g.0).collect::<Vec<_>>(), [GROUP_ROWS as i64, 512]);
+        let large = groups(&"x".repeat(8 << 10), 16 << 10);
+        assert!(large.len() > 2 && large.iter().all(|g| g.1 < GROUP_BYTES as i64 * 5 / 4), "{large:?}");
+    }
+
+    #[test]
+    fn a_large_value_in_every_row_is_not_in_memory_once_a_row() {
+        // 2,000 rows of one value of 4 MiB: a page of indexes and 4 MiB of dictionary in the file,
+        // 8 GiB if decoding copied them. A batch must not be more than a row or so.
+        let big = "x".repeat(4 << 20);
+        let values: DictionaryArray<Int32Type> = std::iter::repeat_n(Some(big.as_str()), 2000).collect();
+        let schema = Schema::new(vec![Column::new("c", values.data_type().clone(), true)]);
+        let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(values)]).unwrap();
+        // Written without the Arrow schema, so that it reads as plain text.
+        let options =
+            ::parquet::arrow::arrow_writer::ArrowWriterOptions::new().with_skip_arrow_metadata(true);
+        let mut writer = ArrowWriter::try_new_with_options(vec![], batch.schema(), options).unwrap();
+        writer.write(&batch).unwrap();
+        let bytes = writer.into_inner().unwrap();
+        assert!(bytes.len() < 8 << 20);
+        let file = file(Format::Parquet, &bytes);
+        let mut reader = ParquetReader::new(File::open(file.path()).unwrap(), &Stop::default()).unwrap();
+        assert_eq!(reader.schema().field(0).data_type(), &DataType::Utf8);
+        for _ in 0..20 {
+            assert_eq!(reader.next_batch().unwrap().unwrap().num_rows(), 1);
+        }
     }
 }
