@@ -17,6 +17,7 @@ mod round;
 mod slices;
 mod source;
 mod spelling;
+mod types;
 mod unique;
 
 pub use build::{TextBuilder, plain_text_type};

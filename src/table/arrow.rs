@@ -11,6 +11,7 @@
 use super::decoder::{arrow_error, guarded};
 use super::slices::Slices;
 use super::source::{FileAt, HashedRead, WholeDigest};
+use super::types::replaced;
 use super::{COLUMNS_MAX, Compression, FileFacts, TableError, TableReader, TableRows, TableWriter};
 use crate::row::printable;
 use crate::stop::Stop;
@@ -498,34 +499,18 @@ pub(super) fn codec(compression: Compression) -> Result<Option<CompressionType>,
 
 /// The column without dictionaries, at any depth.
 fn without_dictionary(column: &FieldRef) -> Result<FieldRef, TableError> {
-    let plain = plain_type(column.data_type());
-    if plain == *column.data_type() {
-        return Ok(Arc::clone(column));
-    }
-    if !can_cast_types(column.data_type(), &plain) {
+    let plain = replaced(column, &|data_type| match data_type {
+        DataType::Dictionary(_, values) => Some(values.as_ref().clone()),
+        _ => None,
+    });
+    if !can_cast_types(column.data_type(), plain.data_type()) {
         return Err(TableError::Table(format!(
             "an Arrow file cannot hold the column {}, which is {}; an Arrow stream (arrows) can",
             printable(column.name()),
             column.data_type()
         )));
     }
-    Ok(Arc::new(Column::clone(column).with_data_type(plain)))
-}
-
-fn plain_type(data_type: &DataType) -> DataType {
-    let child =
-        |column: &FieldRef| Arc::new(Column::clone(column).with_data_type(plain_type(column.data_type())));
-    match data_type {
-        DataType::Dictionary(_, values) => plain_type(values),
-        DataType::List(column) => DataType::List(child(column)),
-        DataType::LargeList(column) => DataType::LargeList(child(column)),
-        DataType::ListView(column) => DataType::ListView(child(column)),
-        DataType::LargeListView(column) => DataType::LargeListView(child(column)),
-        DataType::FixedSizeList(column, n) => DataType::FixedSizeList(child(column), *n),
-        DataType::Map(column, sorted) => DataType::Map(child(column), *sorted),
-        DataType::Struct(columns) => DataType::Struct(columns.iter().map(child).collect()),
-        other => other.clone(),
-    }
+    Ok(plain)
 }
 
 impl<W: Write + Send> TableWriter<W> for ArrowWriter<W> {

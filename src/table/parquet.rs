@@ -13,6 +13,7 @@
 use super::decoder::{guarded, parquet_error};
 use super::slices::Slices;
 use super::source::{FileAt, WholeDigest};
+use super::types::replaced;
 use super::{
     BATCH_BYTES, BATCH_ROWS, COLUMNS_MAX, FileFacts, TableError, TableReader, TableRows, TableWriter,
 };
@@ -20,7 +21,7 @@ use crate::row::{Field, ORGANIZATION_ID, printable};
 use crate::stop::Stop;
 use ::arrow::array::{ArrayRef, RecordBatch};
 use ::arrow::compute::{CastOptions, cast_with_options};
-use ::arrow::datatypes::{DataType, Field as Column, FieldRef, Schema, SchemaRef};
+use ::arrow::datatypes::{DataType, Field as Column, FieldRef, Schema, SchemaRef, TimeUnit};
 use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowGroups};
 use ::parquet::arrow::{
     ArrowSchemaConverter, ArrowWriter, FieldLevels, ProjectionMask, parquet_to_arrow_field_levels,
@@ -552,7 +553,7 @@ impl<W: Write> Write for Lent<W> {
 
 impl<W: Write + Send> ParquetWriter<W> {
     pub(super) fn new(to: W, schema: &SchemaRef, codec: Codec) -> Result<Self, TableError> {
-        let columns = schema.fields().iter().map(wide_keys).collect::<Vec<_>>();
+        let columns = schema.fields().iter().map(storable).collect::<Vec<_>>();
         let schema = Arc::new(Schema::new_with_metadata(columns, schema.metadata().clone()));
         for column in schema.fields() {
             let alone = Schema::new(vec![Arc::clone(column)]);
@@ -576,17 +577,24 @@ fn cannot_hold(column: &Column) -> TableError {
     ))
 }
 
-/// A dictionary column with keys of 32 bits at least. A row group has one dictionary where the
-/// input had one a batch, so 8-bit keys that sufficed there may not suffice here, and a file with
-/// more values than its declared keys can name is one that nobody reads.
-fn wide_keys(column: &FieldRef) -> FieldRef {
-    match column.data_type() {
-        DataType::Dictionary(keys, values) if keys.primitive_width().is_some_and(|bytes| bytes < 4) => {
-            let wide = DataType::Dictionary(Box::new(DataType::Int32), values.clone());
-            Arc::new(column.as_ref().clone().with_data_type(wide))
+/// The column in types that Parquet has a place for.
+///
+/// Keys of a dictionary get 32 bits at least: a row group has one dictionary where the input had
+/// one a batch, so 8-bit keys that sufficed there may not suffice here, and a file with more
+/// values than its declared keys can name is one that nobody reads. Seconds become milliseconds,
+/// as pyarrow does it: the arrow crate would write bare integers, and note their meaning only
+/// where other programs do not look.
+fn storable(column: &FieldRef) -> FieldRef {
+    use DataType::{Date32, Date64, Dictionary, Int32, Time32, Timestamp};
+    replaced(column, &|data_type| match data_type {
+        Dictionary(keys, values) if keys.primitive_width().is_some_and(|bytes| bytes < 4) => {
+            Some(Dictionary(Box::new(Int32), values.clone()))
         }
-        _ => Arc::clone(column),
-    }
+        Timestamp(TimeUnit::Second, zone) => Some(Timestamp(TimeUnit::Millisecond, zone.clone())),
+        Time32(TimeUnit::Second) => Some(Time32(TimeUnit::Millisecond)),
+        Date64 => Some(Date32),
+        _ => None,
+    })
 }
 
 fn properties(schema: &Schema, codec: Codec) -> WriterProperties {
