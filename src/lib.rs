@@ -23,6 +23,10 @@
 #[cfg(feature = "rewrap")]
 pub mod envelope;
 #[cfg(feature = "rewrap")]
+pub mod generate;
+#[cfg(feature = "rewrap")]
+pub mod inspect;
+#[cfg(feature = "rewrap")]
 pub mod keyring;
 pub mod manifest;
 #[cfg(feature = "rewrap")]
@@ -41,3 +45,5 @@ pub mod signing_key;
 pub mod site_config;
 pub mod stop;
 pub mod table;
+#[cfg(feature = "rewrap")]
+pub mod verify;

@@ -1,1 +1,69 @@
-fn main() {}
+//! `rekek`: arguments to exit status. It holds keys and never opens a socket.
+
+#[path = "cli/generate.rs"]
+mod generate;
+#[path = "cli/inspect.rs"]
+mod inspect;
+#[path = "cli/keygen.rs"]
+mod keygen;
+#[path = "cli/keys.rs"]
+mod keys;
+#[path = "cli/paths.rs"]
+mod paths;
+#[path = "cli/people.rs"]
+mod people;
+#[path = "cli/process.rs"]
+mod process;
+#[path = "cli/progress.rs"]
+mod progress;
+#[path = "cli/rewrap.rs"]
+mod rewrap;
+#[path = "cli/status.rs"]
+mod status;
+#[path = "cli/verify.rs"]
+mod verify;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The program's name, as its messages begin.
+const PROGRAM: &str = "rekek";
+
+/// Rotates a site's master key-encryption key offline: re-wraps an export of envelopes and proves every one.
+#[derive(Parser)]
+#[command(name = "rekek", version, max_term_width = 100, after_help = STATUSES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const STATUSES: &str = "Exit status: 0 done; 1 it could not be done; 2 usage; 3 it ran to the end and the answer \
+                        is no (failed rows, a retired key still in use, a mismatch); 130 interrupted.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Re-wraps every envelope of an export to the target key, and proves each by opening it again
+    Rewrap(Box<rewrap::Arguments>),
+    /// Counts fields and rows by the key they name; needs no key
+    Inspect(inspect::Arguments),
+    /// Proves an output from its written bytes: against its manifest, its keys and its source
+    Verify(verify::Arguments),
+    /// Makes a new master key: prints it, or adds it to a secrets file
+    Keygen(keygen::Arguments),
+    /// Makes a synthetic export, for a demo, a rehearsal or a measurement
+    Generate(generate::Arguments),
+}
+
+fn main() -> ExitCode {
+    // What asks for help or makes no sense ends here, with status 0 or 2.
+    let arguments = Arguments::parse();
+    process::harden();
+    let result = match arguments.command {
+        Command::Rewrap(arguments) => rewrap::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Keygen(arguments) => keygen::run(&arguments),
+        Command::Generate(arguments) => generate::run(&arguments),
+    };
+    status::exit(PROGRAM, result)
+}

@@ -196,6 +196,44 @@ pub fn publish_bytes(path: &Path, bytes: &[u8], existing: Existing) -> Result<()
     staged.publish(existing)
 }
 
+/// Rewrites a file in one step, keeping its mode and owner: `change` gets the file's true path
+/// (behind symbolic links) and gives the new content.
+///
+/// Two that rewrite the same file at once go one after the other, so that neither's change is
+/// lost: the file is locked, and looked at again if another file has taken its name meanwhile.
+pub fn rewrite<B: AsRef<[u8]>, E: From<PublishError>>(
+    path: &Path,
+    change: impl FnOnce(&Path) -> Result<B, E>,
+) -> Result<(), E> {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = path.canonicalize().map_err(|e| fail(path, e))?;
+    let (locked, old) = loop {
+        let file = File::open(&path).map_err(|e| fail(&path, e))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|e| fail(&path, e))?;
+        let held = file.metadata().map_err(|e| fail(&path, e))?;
+        let named = path.metadata().map_err(|e| fail(&path, e))?;
+        if (held.dev(), held.ino()) == (named.dev(), named.ino()) {
+            break (file, held);
+        }
+    };
+    check(&path, Existing::Replace)?;
+    let bytes = change(&path)?;
+    let mut staged = Staged::create(&path)?;
+    staged.write_all(bytes.as_ref()).map_err(|e| fail(&path, e))?;
+    let file = staged.file();
+    let kept = (|| -> io::Result<()> {
+        let new = file.metadata()?;
+        if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+            std::os::unix::fs::fchown(&*file, Some(old.uid()), Some(old.gid()))?;
+        }
+        file.set_permissions(old.permissions())
+    })();
+    kept.map_err(|e| fail(&path, e))?;
+    staged.publish(Existing::Replace)?;
+    drop(locked);
+    Ok(())
+}
+
 /// Removes a file if it is there, durably.
 pub fn remove(path: &Path) -> Result<(), PublishError> {
     match std::fs::remove_file(path) {

@@ -33,7 +33,7 @@ pub fn exit(program: &str, result: anyhow::Result<Outcome>) -> ExitCode {
             ExitCode::from(3)
         }
         Err(error) => {
-            eprintln!("{program}: {error:#}");
+            eprintln!("{program}: {}", in_one_line(&error));
             ExitCode::from(if error.is::<Usage>() {
                 2
             } else if error.is::<Interrupted>() {
@@ -43,6 +43,19 @@ pub fn exit(program: &str, result: anyhow::Result<Outcome>) -> ExitCode {
             })
         }
     }
+}
+
+/// An error with its causes; a cause that the text before it names already is not said again.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 /// A warning: something the operator should know that stops nothing.

@@ -1,0 +1,57 @@
+//! `rekek keygen`: the one place where a key is printed, or added to a secrets file.
+
+use crate::PROGRAM;
+use crate::keys::read_secret;
+use anyhow::Context as _;
+use base64::Engine as _;
+use clap::Args;
+use rekek::keyring::{fingerprint, generate, insert_into_secrets, new_secrets};
+use rekek::publish::{self, Existing};
+use rekek::row::KeyId;
+use std::io::Write as _;
+use std::path::PathBuf;
+use zeroize::Zeroizing;
+
+use crate::status::{Outcome, Usage};
+
+/// The arguments as typed.
+#[derive(Args)]
+pub struct Arguments {
+    /// The new key's id
+    key_id: KeyId,
+
+    /// Add it to this JSON secrets file, keeping everything else (a file that is not there is begun);
+    /// otherwise the key is printed
+    #[arg(long, value_name = "FILE")]
+    secrets: Option<PathBuf>,
+}
+
+/// Does it.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let id = &arguments.key_id;
+    let key = generate().context("the operating system gave no random bytes")?;
+    let fingerprint = fingerprint(&key);
+    let Some(path) = &arguments.secrets else {
+        let base64 = base64::engine::general_purpose::STANDARD;
+        let text = Zeroizing::new(base64.encode(key.expose_key()) + "\n");
+        std::io::stdout().write_all(text.as_bytes()).context("cannot print the key")?;
+        eprintln!("{PROGRAM}: this is the new key {id} (fingerprint {fingerprint}); put it away safely");
+        return Ok(Outcome::Done);
+    };
+    if path.as_os_str() == "-" {
+        return Err(Usage("a key cannot be added to standard input; name a file".into()).into());
+    }
+    if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        publish::publish_bytes(path, new_secrets(id, &key).as_bytes(), Existing::Refuse)?;
+        println!("began {} with the new key {id} (fingerprint {fingerprint})", path.display());
+        return Ok(Outcome::Done);
+    }
+    publish::rewrite(path, |file| -> anyhow::Result<Zeroizing<Vec<u8>>> {
+        let name = file.display().to_string();
+        let bytes = read_secret(file)?;
+        let text = std::str::from_utf8(&bytes).with_context(|| format!("{name} is not text"))?;
+        Ok(Zeroizing::new(insert_into_secrets(&name, text, id, &key)?.as_bytes().to_vec()))
+    })?;
+    println!("added the new key {id} (fingerprint {fingerprint}) to {}", path.display());
+    Ok(Outcome::Done)
+}

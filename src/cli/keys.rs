@@ -1,0 +1,110 @@
+//! Keys as arguments: files, never values.
+
+use crate::PROGRAM;
+use crate::status::{Usage, warn};
+use anyhow::Context as _;
+use clap::Args;
+use rekek::keyring::{Keyring, SECRETS_BYTES_MAX};
+use rekek::row::KeyId;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Where the keys are.
+#[derive(Args, Clone)]
+pub struct KeyArguments {
+    /// Site secrets, JSON or YAML, with machine_identity.encryption_keys.<KEY_ID> = base64 of 32 bytes;
+    /// `-` is standard input [repeatable]
+    #[arg(long, value_name = "FILE", num_args = 1)]
+    pub secrets: Vec<PathBuf>,
+
+    /// A key as `vault kv get -format=json` (or `bao`) prints it, for instance kv2=kv2.json [repeatable]
+    #[arg(long, value_name = "KEY_ID=FILE", value_parser = vault_key)]
+    pub vault_key: Vec<VaultKey>,
+}
+
+/// `KEY_ID=FILE`.
+#[derive(Debug, Clone)]
+pub struct VaultKey {
+    id: KeyId,
+    path: PathBuf,
+}
+
+fn vault_key(argument: &str) -> Result<VaultKey, String> {
+    let (id, path) = argument.split_once('=').ok_or("it is spelled KEY_ID=FILE")?;
+    if path.is_empty() {
+        return Err("no file stands behind the `=`".into());
+    }
+    Ok(VaultKey { id: id.parse().map_err(|e| format!("{e}"))?, path: path.into() })
+}
+
+impl KeyArguments {
+    /// All files that hold keys.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.secrets.iter().map(PathBuf::as_path).chain(self.vault_key.iter().map(|v| v.path.as_path()))
+    }
+
+    /// Whether no file was given.
+    pub fn is_empty(&self) -> bool {
+        self.secrets.is_empty() && self.vault_key.is_empty()
+    }
+
+    /// Reads them all.
+    pub fn load(&self) -> anyhow::Result<Keyring> {
+        if self.is_empty() {
+            return Err(Usage("no keys are given: name the site's secrets with --secrets FILE".into()).into());
+        }
+        let mut keyring = Keyring::new();
+        for path in &self.secrets {
+            keyring.add_secrets(&path.display().to_string(), &read_secret(path)?)?;
+        }
+        for vault in &self.vault_key {
+            keyring.add_vault(&vault.id, &vault.path.display().to_string(), &read_secret(&vault.path)?)?;
+        }
+        Ok(keyring)
+    }
+}
+
+/// Reads a file that holds keys into memory that is wiped; warns if others can read it.
+pub fn read_secret(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let cannot = || format!("cannot read the secrets {}", path.display());
+    if path.as_os_str() == "-" {
+        return read_wiped(&mut std::io::stdin().lock(), 0).with_context(cannot);
+    }
+    let mut file = File::open(path).with_context(cannot)?;
+    let metadata = file.metadata().with_context(cannot)?;
+    if metadata.mode() & 0o077 != 0 {
+        let (path, mode) = (path.display(), metadata.mode() & 0o777);
+        warn(
+            PROGRAM,
+            format_args!("{path} holds keys and others can read it (mode {mode:04o}); chmod 600 it"),
+        );
+    }
+    read_wiped(&mut file, metadata.len()).with_context(cannot)
+}
+
+/// Reads to the end without leaving a copy behind in memory that was outgrown.
+fn read_wiped(from: &mut dyn Read, expected: u64) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(vec![0u8; (expected.min(SECRETS_BYTES_MAX) as usize).max(4096) + 1]);
+    let mut filled = 0;
+    loop {
+        match from.read(&mut bytes[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+        if filled as u64 > SECRETS_BYTES_MAX {
+            return Err(std::io::Error::other(format!("it is longer than {SECRETS_BYTES_MAX} bytes")));
+        }
+        if filled == bytes.len() {
+            let mut larger = Zeroizing::new(vec![0u8; bytes.len() * 2]);
+            larger[..filled].copy_from_slice(&bytes);
+            bytes = larger;
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}

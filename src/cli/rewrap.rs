@@ -1,0 +1,354 @@
+//! `rekek rewrap`: arguments → a job, its report for people.
+
+use crate::keys::KeyArguments;
+use crate::people::{aligned, count};
+use crate::progress::Progress;
+use crate::status::{Interrupted, Outcome, Usage, stop_on_signals, warn};
+use crate::{PROGRAM, paths, process};
+use anyhow::Context as _;
+use clap::Args;
+use rekek::keyring::Keyring;
+use rekek::manifest::Manifest;
+use rekek::pipeline::{Destination, Job, Observer, OnFailure, PipelineError};
+use rekek::publish::{self, Existing, Staged};
+use rekek::report::{Failure, RewrapReport};
+use rekek::rewrap::Rules;
+use rekek::row::{KeyId, OrgId};
+use rekek::signing_key::SigningKeyCheck;
+use rekek::site_config::SiteConfig;
+use rekek::table::{Compression, Format, Input};
+use std::collections::BTreeSet;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Failures that the table for people names; the JSON lists more, `--failures` all.
+const SHOWN_FAILURES: usize = 10;
+
+/// The arguments as typed.
+#[derive(Args)]
+pub struct Arguments {
+    /// The export; `-` is standard input
+    input: PathBuf,
+
+    /// The output; `-` is standard output
+    #[arg(short, long, value_name = "OUTPUT", required_unless_present = "dry_run")]
+    output: Option<PathBuf>,
+
+    #[command(flatten)]
+    keys: KeyArguments,
+
+    /// The target key
+    #[arg(
+        long,
+        value_name = "KEY_ID",
+        required_unless_present = "site_config",
+        conflicts_with = "site_config"
+    )]
+    to: Option<KeyId>,
+
+    /// The site's configuration, TOML: the target is [machine_identity] current_encryption_key_id
+    #[arg(long, value_name = "FILE")]
+    site_config: Option<PathBuf>,
+
+    /// Re-wrap only this organization [repeatable]
+    #[arg(long = "org", value_name = "ID")]
+    orgs: Vec<OrgId>,
+
+    /// Re-wrap only the organizations in this file, an id a line
+    #[arg(long, value_name = "FILE")]
+    orgs_file: Option<PathBuf>,
+
+    /// Do all the work, proof included, and write no output
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Publish the output although rows failed, with those rows unchanged (the exit status stays 3)
+    #[arg(long)]
+    keep_going: bool,
+
+    /// Replace files that are there already
+    #[arg(long)]
+    force: bool,
+
+    /// Do not open the envelopes that name the target key already
+    #[arg(long)]
+    trust_target: bool,
+
+    /// Compare signing keys with the public values beside them
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    check_signing_keys: SigningKeyCheck,
+
+    /// Where the manifest goes [default: OUTPUT.manifest.json]
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+
+    /// Threads to work with [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+
+    /// Write every failure to this file, a JSON object a line
+    #[arg(long, value_name = "FILE")]
+    failures: Option<PathBuf>,
+
+    /// Write the report to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Print no table and no progress
+    #[arg(long, conflicts_with = "json")]
+    quiet: bool,
+
+    /// Format of the input [default: by its name]
+    #[arg(long, value_name = "FORMAT")]
+    input_format: Option<Format>,
+
+    /// Format of the output [default: by its name]
+    #[arg(long, value_name = "FORMAT")]
+    output_format: Option<Format>,
+}
+
+impl Arguments {
+    fn input(&self) -> Input {
+        Input::from_argument(&self.input)
+    }
+
+    fn destination(&self) -> Destination {
+        match &self.output {
+            _ if self.dry_run => Destination::DryRun,
+            None => Destination::DryRun,
+            Some(path) if path.as_os_str() == "-" => Destination::Stdout,
+            Some(path) => Destination::File(path.clone()),
+        }
+    }
+
+    fn manifest(&self) -> Option<PathBuf> {
+        self.manifest.clone().or_else(|| match self.destination() {
+            Destination::File(path) => Some(Manifest::path_for(&path)),
+            Destination::Stdout | Destination::DryRun => None,
+        })
+    }
+
+    fn existing(&self) -> Existing {
+        if self.force { Existing::Replace } else { Existing::Refuse }
+    }
+
+    /// Files that are written and files that are read are never the same.
+    fn check_paths(&self) -> Result<(), Usage> {
+        let stdins = [&self.input].into_iter().chain(&self.orgs_file).map(PathBuf::as_path);
+        paths::refuse_two_stdins(stdins.chain(self.keys.paths()))?;
+        let mut written: Vec<(&str, &Path)> = Vec::new();
+        let manifest = self.manifest().filter(|_| !self.dry_run);
+        if let Destination::File(_) = self.destination() {
+            written.extend(self.output.as_deref().map(|path| ("the output", path)));
+        }
+        written.extend(manifest.as_deref().map(|path| ("the manifest", path)));
+        written.extend(self.report.as_deref().map(|path| ("the report", path)));
+        written.extend(self.failures.as_deref().map(|path| ("the failures file", path)));
+        let mut read = vec![("the input", self.input.clone())];
+        read.push(("the input's manifest", Manifest::path_for(&self.input)));
+        read.extend(self.keys.paths().map(|path| ("a secrets file", path.to_owned())));
+        read.extend(self.site_config.iter().map(|path| ("the site configuration", path.clone())));
+        read.extend(self.orgs_file.iter().map(|path| ("the file of organizations", path.clone())));
+        paths::refuse_clashes(&written, &read)
+    }
+
+    fn formats(&self) -> Result<(Format, Format), Usage> {
+        let unknown = |what: &str, name: &Path, flag: &str| {
+            Usage(format!(
+                "cannot tell the format of {what} {} by its name; say it with {flag}",
+                name.display()
+            ))
+        };
+        let input = self.input().format(self.input_format);
+        let input = input.ok_or_else(|| unknown("the input", &self.input, "--input-format"))?;
+        let output = match &self.output {
+            None => input,
+            Some(path) => Input::from_argument(path)
+                .format(self.output_format)
+                .or(self.dry_run.then_some(input))
+                .ok_or_else(|| unknown("the output", path, "--output-format"))?,
+        };
+        Ok((input, output))
+    }
+
+    fn target(&self) -> anyhow::Result<KeyId> {
+        let Some(path) = &self.site_config else {
+            return Ok(self.to.clone().expect("the parser asks for one of the two"));
+        };
+        let config = SiteConfig::read(path)?;
+        if config.enabled == Some(false) {
+            let what = "machine_identity.enabled is false: this site does not use its master key";
+            warn(PROGRAM, format_args!("{}: {what}", path.display()));
+        }
+        Ok(config.current_encryption_key_id)
+    }
+
+    fn scope(&self) -> anyhow::Result<Option<BTreeSet<OrgId>>> {
+        let mut scope: BTreeSet<OrgId> = self.orgs.iter().cloned().collect();
+        let Some(path) = &self.orgs_file else {
+            return Ok((!scope.is_empty()).then_some(scope));
+        };
+        let cannot = || format!("cannot read the organizations in {}", path.display());
+        let text = if path.as_os_str() == "-" {
+            io::read_to_string(io::stdin().lock()).with_context(cannot)?
+        } else {
+            std::fs::read_to_string(path).with_context(cannot)?
+        };
+        for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let id = line.trim().parse::<OrgId>();
+            scope.insert(id.with_context(|| format!("{}, line {}", path.display(), i + 1))?);
+        }
+        if scope.is_empty() {
+            anyhow::bail!("{} names no organization", path.display());
+        }
+        Ok(Some(scope))
+    }
+}
+
+/// Does it.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+    arguments.check_paths()?;
+    let (_, output_format) = arguments.formats()?;
+    let existing = arguments.existing();
+    for path in arguments.report.iter().chain(&arguments.failures) {
+        publish::check(path, existing)?;
+    }
+    let stop = stop_on_signals()?;
+    let keyring = arguments.keys.load()?;
+    let target = keyring.target(&arguments.target()?)?;
+    let job = Job {
+        input: arguments.input(),
+        input_format: arguments.input_format,
+        output: arguments.destination(),
+        output_format,
+        compression: Compression::default(),
+        manifest: arguments.manifest(),
+        existing,
+        keyring: &keyring,
+        target,
+        scope: arguments.scope()?,
+        rules: Rules { trust_target: arguments.trust_target, signing_keys: arguments.check_signing_keys },
+        on_failure: if arguments.keep_going { OnFailure::KeepGoing } else { OnFailure::Withhold },
+        threads: process::threads(arguments.threads.map(usize::from)),
+        stop,
+    };
+    let mut watch = Watch {
+        progress: Progress::new(None, arguments.quiet),
+        failures: arguments.failures.as_deref().map(Staged::create).transpose()?.map(io::BufWriter::new),
+    };
+    let report = job.run(&mut watch).map_err(stopped)?;
+    if let Some(failures) = watch.failures {
+        let staged = failures.into_inner().map_err(io::IntoInnerError::into_error);
+        staged.context("cannot write the failures file")?.publish(existing)?;
+    }
+    drop(watch.progress);
+
+    let json = serde_json::to_string_pretty(&report)? + "\n";
+    if let Some(path) = &arguments.report {
+        publish::publish_bytes(path, json.as_bytes(), existing)?;
+    }
+    let text = if arguments.json { json } else { table(&report, &job, &keyring, arguments) };
+    if !arguments.quiet {
+        if job.output == Destination::Stdout {
+            eprint!("{text}");
+        } else {
+            write!(io::stdout(), "{text}").context("cannot write the report")?;
+        }
+    }
+    Ok(outcome(&report, &job))
+}
+
+/// What a caller makes of a pipeline's error.
+pub fn stopped(error: PipelineError) -> anyhow::Error {
+    match error {
+        PipelineError::Interrupted(_) => Interrupted.into(),
+        other => other.into(),
+    }
+}
+
+struct Watch {
+    progress: Progress,
+    failures: Option<io::BufWriter<Staged>>,
+}
+
+impl Observer for Watch {
+    fn rows(&mut self, rows: u64) {
+        self.progress.advance(rows);
+    }
+
+    fn failure(&mut self, failure: &Failure) -> io::Result<()> {
+        if let Some(file) = &mut self.failures {
+            serde_json::to_writer(&mut *file, failure)?;
+            file.write_all(b"\n")?;
+        }
+        Ok(())
+    }
+}
+
+fn outcome(report: &RewrapReport, job: &Job<'_>) -> Outcome {
+    let failed = report.counts.rows_failed;
+    if failed == 0 {
+        return Outcome::Done;
+    }
+    let rows = if failed == 1 { "1 row".to_owned() } else { format!("{} rows", count(failed)) };
+    Outcome::No(match (&job.output, job.on_failure) {
+        (Destination::DryRun, _) => format!("{rows} failed: mend them, then run again"),
+        (Destination::Stdout, OnFailure::Withhold) => {
+            format!("{rows} failed: the output on standard output is not whole; mend them, then run again")
+        }
+        (Destination::File(_), OnFailure::Withhold) => format!(
+            "{rows} failed and nothing was published: mend them and run again, or publish without them by --keep-going"
+        ),
+        (_, OnFailure::KeepGoing) => {
+            format!("{rows} failed and are unchanged in the output: keep the old keys until they are mended")
+        }
+    })
+}
+
+/// The report for people.
+fn table(report: &RewrapReport, job: &Job<'_>, keyring: &Keyring, arguments: &Arguments) -> String {
+    let counts = &report.counts;
+    let mut lines: Vec<(String, String)> = Vec::new();
+    let mut line = |label: &str, value: String| lines.push((label.to_owned(), value));
+    line("input", format!("{}, {} rows", job.input.name(), count(report.input.rows)));
+    let key = &keyring.keys()[job.target];
+    line("target key", format!("{} (fingerprint {})", key.id(), key.fingerprint()));
+    line("rows examined", count(counts.rows_examined));
+    line("  updated", count(counts.rows_updated));
+    line("  skipped, all on target", count(counts.rows_skipped_all_on_target));
+    line("  failed", count(counts.rows_failed));
+    line("fields re-encrypted", count(counts.fields_reencrypted));
+    line("  skipped on target", count(counts.fields_skipped_on_target));
+    line("  absent", count(counts.fields_absent));
+    for (id, fields) in &report.fields_by_source_key {
+        line(&format!("fields found under {id}"), count(*fields));
+    }
+    if report.signing_keys_unchecked > 0 {
+        line("signing keys not checked", count(report.signing_keys_unchecked));
+    }
+    for failure in report.failures.iter().take(SHOWN_FAILURES) {
+        line("failed", format!("{} {}: {}", failure.organization_id, failure.field, failure.error));
+    }
+    if report.failures.len() > SHOWN_FAILURES {
+        line("", "… more in the JSON report, all with --failures FILE".to_owned());
+    }
+    let seconds = format!("{:.1} s, {} rows/s", report.elapsed_seconds, count(report.rows_per_second as u64));
+    line("time", format!("{seconds}, {} threads", report.threads));
+    match (&report.output, &job.output) {
+        (_, Destination::DryRun) => line("output", "none: a dry run".to_owned()),
+        (None, _) => line("output", "none was published".to_owned()),
+        (Some(_), _) => {
+            let output = arguments.output.as_deref().unwrap_or(Path::new("-"));
+            line("output", output.display().to_string());
+        }
+    }
+    if let Some(manifest) = &report.manifest {
+        line("manifest", manifest.file.clone());
+        line("  its SHA-256", manifest.sha256.to_string());
+    }
+    aligned(&lines)
+}

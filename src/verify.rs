@@ -1,0 +1,566 @@
+//! The proof from the written bytes: an output against its manifest, its keys and its source.
+//!
+//! It owns the comparison and what it is called. Envelopes are read with the independent reader
+//! (serde_json and the base64 crate, nothing of the fast path that wrote them). It reads files
+//! and never writes one.
+
+mod join;
+
+use crate::envelope::independent::{self, OwnedEnvelope};
+use crate::keyring::Keyring;
+use crate::manifest::{Manifest, TableFile};
+use crate::parallel::ordered_map;
+use crate::pipeline::{ExportReader, OrgIdText, PipelineError, Scope};
+use crate::report::LISTED_MAX;
+use crate::row::{Field, KeyId, OrgId, SourceDigest, is_absent, printable};
+use crate::secret::Plaintext;
+use crate::stop::Stop;
+use crate::table::{FileFacts, Format, Input, Layout, Text};
+use arrow::array::{Array as _, RecordBatch};
+use arrow::datatypes::Schema;
+use join::{Join, Joined, Place};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The checks, each by its name in the report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// The file's bytes, digest and rows are those that its manifest says.
+    Manifest,
+    /// Every organization id is spelled as one.
+    OrganizationIds,
+    /// Every ciphertext is an envelope, for the independent reader too.
+    Envelopes,
+    /// Every envelope names the target key.
+    Target,
+    /// Every envelope opens under the key that it names.
+    Opened,
+    /// The fingerprints in the manifest are those of the keys given.
+    KeyFingerprints,
+    /// The source digests are there exactly where a field is; with a source, they are its texts'.
+    SourceDigests,
+    /// The source file is the one that the manifest names as input.
+    SourceFile,
+    /// No row of the source, within the scope, is missing, none was added, none moved.
+    SourceRows,
+    /// Every field opens to the same plaintext in both.
+    SourcePlaintexts,
+    /// All other columns are as the source has them.
+    OtherColumns,
+}
+
+/// What a check came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct CheckResult {
+    /// Whether what it needs was given.
+    pub done: bool,
+    /// What it found.
+    pub findings: u64,
+}
+
+/// Something that is off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The check that found it.
+    pub check: Check,
+    /// The organization; empty where it is the file.
+    pub organization_id: String,
+    /// The column; empty where it is the row or the file.
+    pub field: String,
+    /// What is off.
+    pub error: String,
+}
+
+/// The report of `rekek verify`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct VerifyReport {
+    /// Always `verify`.
+    pub command: &'static str,
+    /// Rows of the file.
+    pub rows: u64,
+    /// Fields of the file that were opened.
+    pub fields_opened: u64,
+    /// The target key, where one was told.
+    pub target_key_id: Option<String>,
+    /// The checks.
+    pub checks: BTreeMap<Check, CheckResult>,
+    /// The first findings, in the order of the rows.
+    pub findings: Vec<Finding>,
+    /// Whether there were more.
+    pub findings_truncated: bool,
+    /// The file.
+    pub input: TableFile,
+    /// The source, where one was given.
+    pub source: Option<TableFile>,
+}
+
+impl VerifyReport {
+    /// Findings of all checks together.
+    pub fn findings_total(&self) -> u64 {
+        self.checks.values().map(|c| c.findings).sum()
+    }
+}
+
+/// What to verify, and with what.
+pub struct Verification<'a> {
+    /// The output.
+    pub input: Input,
+    /// Its format, where its name does not tell.
+    pub input_format: Option<Format>,
+    /// Its manifest.
+    pub manifest: Option<Manifest>,
+    /// The keys, if it is to be opened.
+    pub keyring: Option<&'a Keyring>,
+    /// The key that every envelope must name; otherwise the manifest's.
+    pub target: Option<KeyId>,
+    /// The export that it was made from.
+    pub source: Option<Input>,
+    /// The source's format, where its name does not tell.
+    pub source_format: Option<Format>,
+    /// Threads.
+    pub threads: usize,
+    /// Ends the run early.
+    pub stop: Stop,
+}
+
+/// One side's columns.
+struct Side {
+    layout: Layout,
+    schema: std::sync::Arc<Schema>,
+}
+
+/// What one batch of rows came to.
+#[derive(Default)]
+struct Part {
+    rows: u64,
+    fields_opened: u64,
+    findings: Vec<Finding>,
+}
+
+impl Part {
+    fn find(&mut self, check: Check, place: &Place, layout: &Layout, field: &str, error: impl Into<String>) {
+        let organization_id = printable(place.organization_id(layout));
+        let error = format!("row {}: {}", place.number, error.into());
+        self.findings.push(Finding { check, organization_id, field: field.to_owned(), error });
+    }
+}
+
+impl Verification<'_> {
+    /// Does it; `progress` is told of rows.
+    pub fn run(&self, mut progress: impl FnMut(u64) + Send) -> Result<VerifyReport, PipelineError> {
+        let mut output = ExportReader::open(&self.input, self.input_format, &self.stop)?;
+        let side = |reader: &ExportReader| -> Result<Side, PipelineError> {
+            let schema = reader.reader.schema();
+            Ok(Side { layout: Layout::of(schema).map_err(|e| reader.fail(e))?, schema: schema.clone() })
+        };
+        let ours = side(&output)?;
+        let source = match &self.source {
+            Some(input) => Some(ExportReader::open(input, self.source_format, &self.stop)?),
+            None => None,
+        };
+        let theirs = source.as_ref().map(side).transpose()?;
+        let target =
+            self.target.clone().or_else(|| self.manifest.as_ref().and_then(|m| m.target_key_id.clone()));
+        let target = target.as_ref().map(KeyId::as_str);
+
+        let mut result = Results::default();
+        self.begin_checks(&mut result, &ours, theirs.as_ref(), target);
+        let scope: Option<Scope> = self
+            .manifest
+            .as_ref()
+            .and_then(|m| m.scope.as_ref())
+            .map(|scope| scope.iter().cloned().map(OrgIdText).collect());
+        let (output_file, source_file) = match source {
+            None => {
+                ordered_map(
+                    self.threads,
+                    &self.stop,
+                    || output.next(),
+                    || Ok(Opener::default()),
+                    |opener, (first, batch)| {
+                        Ok::<_, PipelineError>(self.alone(opener, &ours, target, first, &batch))
+                    },
+                    |part: Part| {
+                        progress(part.rows);
+                        result.add(part);
+                        Ok(())
+                    },
+                )?;
+                (output.finish()?, None)
+            }
+            Some(mut source) => {
+                let theirs = theirs.as_ref().expect("it was opened with its source");
+                let mut join = Join::new(&mut output, &ours.layout, &mut source, &theirs.layout, scope);
+                ordered_map(
+                    self.threads,
+                    &self.stop,
+                    || join.next(),
+                    || Ok((Opener::default(), Opener::default())),
+                    |openers, joined: Vec<Joined>| {
+                        Ok::<_, PipelineError>(self.joined(openers, &ours, theirs, target, &joined))
+                    },
+                    |part: Part| {
+                        progress(part.rows);
+                        result.add(part);
+                        Ok(())
+                    },
+                )?;
+                (output.finish()?, Some(source.finish()?))
+            }
+        };
+        self.check_files(&mut result, &output_file, source_file.as_ref());
+        Ok(VerifyReport {
+            command: "verify",
+            rows: result.rows,
+            fields_opened: result.fields_opened,
+            target_key_id: target.map(str::to_owned),
+            findings_truncated: result.checks.values().map(|c| c.findings).sum::<u64>()
+                > result.findings.len() as u64,
+            checks: result.checks,
+            findings: result.findings,
+            input: output_file,
+            source: source_file,
+        })
+    }
+
+    /// Which checks will be done, and what is off before the first row.
+    fn begin_checks(&self, result: &mut Results, ours: &Side, theirs: Option<&Side>, target: Option<&str>) {
+        let opens = self.keyring.is_some();
+        for (check, done) in [
+            (Check::Manifest, self.manifest.is_some()),
+            (Check::OrganizationIds, true),
+            (Check::Envelopes, true),
+            (Check::Target, target.is_some()),
+            (Check::Opened, opens),
+            (Check::KeyFingerprints, opens && self.manifest.is_some()),
+            (Check::SourceDigests, ours.layout.source_digests.is_some() || theirs.is_some()),
+            (
+                Check::SourceFile,
+                theirs.is_some() && self.manifest.as_ref().is_some_and(|m| m.input.is_some()),
+            ),
+            (Check::SourceRows, theirs.is_some()),
+            (Check::SourcePlaintexts, theirs.is_some() && opens),
+            (Check::OtherColumns, theirs.is_some()),
+        ] {
+            result.checks.insert(check, CheckResult { done, findings: 0 });
+        }
+        let mut file = |check, field: &str, error: String| {
+            let finding = Finding { check, organization_id: String::new(), field: field.to_owned(), error };
+            result.find(finding);
+        };
+        if theirs.is_some() && ours.layout.source_digests.is_none() {
+            file(
+                Check::SourceDigests,
+                "",
+                "the file has no source digests: it is not the output of a re-wrap".into(),
+            );
+        }
+        if let Some(theirs) = theirs {
+            let names = |side: &Side| -> Vec<String> {
+                let digests = Field::ALL.map(Field::source_digest_column);
+                let names = side.schema.fields().iter().map(|f| f.name().clone());
+                names.filter(|name| !digests.contains(&name.as_str())).collect()
+            };
+            if names(ours) != names(theirs) {
+                file(Check::OtherColumns, "", "its columns are not those of the source".into());
+            }
+        }
+        if let (Some(keyring), Some(manifest)) = (self.keyring, &self.manifest) {
+            for told in &manifest.keys {
+                let key = keyring.position(told.key_id.as_str()).map(|at| &keyring.keys()[at]);
+                if key.is_some_and(|key| key.fingerprint() != told.fingerprint) {
+                    let id = printable(told.key_id.as_str());
+                    let error = format!("key {id} is another key here than it was when the file was written");
+                    file(Check::KeyFingerprints, "", error);
+                }
+            }
+        }
+    }
+
+    /// What the files as wholes are told to be.
+    fn check_files(&self, result: &mut Results, output: &TableFile, source: Option<&TableFile>) {
+        let Some(manifest) = &self.manifest else { return };
+        let mut file = |check, error: String| {
+            let finding = Finding { check, organization_id: String::new(), field: String::new(), error };
+            result.find(finding);
+        };
+        let facts = |f: &TableFile| FileFacts { bytes: f.bytes, sha256: f.sha256 };
+        if let Err(error) = manifest.check_output(&output.file, facts(output), output.rows) {
+            file(Check::Manifest, error.to_string());
+        }
+        if let (Some(source), Some(told)) = (source, &manifest.input)
+            && (facts(source) != facts(told) || source.rows != told.rows)
+        {
+            file(
+                Check::SourceFile,
+                format!("{} is not the file that the manifest names as its input", source.file),
+            );
+        }
+    }
+
+    fn alone(
+        &self,
+        opener: &mut Opener,
+        ours: &Side,
+        target: Option<&str>,
+        first_row: u64,
+        batch: &RecordBatch,
+    ) -> Part {
+        let mut part = Part::default();
+        for i in 0..batch.num_rows() {
+            let place = Place { batch: batch.clone(), row: i, number: first_row + i as u64 };
+            self.row(opener, ours, target, &place, &mut part);
+        }
+        part
+    }
+
+    /// The checks that need one row of the output alone. Its opened fields stay in `opener`.
+    fn row(&self, opener: &mut Opener, ours: &Side, target: Option<&str>, place: &Place, part: &mut Part) {
+        let layout = &ours.layout;
+        part.rows += 1;
+        if !OrgId::is_valid(place.organization_id(layout)) {
+            let what = crate::row::BadOrgId.to_string();
+            part.find(Check::OrganizationIds, place, layout, crate::row::ORGANIZATION_ID, what);
+        }
+        for field in Field::ALL {
+            let text = place.field(layout, field);
+            opener.fields[field.index()] = Opened::Absent;
+            if let Some(digests) = layout.source_digests {
+                let digest = place.text(digests[field.index()]);
+                let good = match digest {
+                    Some(digest) => text.is_some() && digest.parse::<SourceDigest>().is_ok(),
+                    None => text.is_none(),
+                };
+                if !good {
+                    let what =
+                        format!("it must be a SHA-256 in hex exactly where {} has a value", field.column());
+                    part.find(Check::SourceDigests, place, layout, field.source_digest_column(), what);
+                }
+            }
+            let Some(text) = text else { continue };
+            opener.fields[field.index()] = Opened::No;
+            let envelope = match independent::read(text) {
+                Ok(envelope) => envelope,
+                Err(error) => {
+                    part.find(Check::Envelopes, place, layout, field.column(), error.to_string());
+                    continue;
+                }
+            };
+            if target.is_some_and(|target| target != envelope.key_id) {
+                let what = format!("it names key {}, not the target", printable(&envelope.key_id));
+                part.find(Check::Target, place, layout, field.column(), what);
+            }
+            let Some(keyring) = self.keyring else { continue };
+            match open(keyring, &envelope, &mut opener.plaintexts[field.index()]) {
+                Ok(()) => {
+                    opener.fields[field.index()] = Opened::Yes;
+                    part.fields_opened += 1;
+                }
+                Err(what) => part.find(Check::Opened, place, layout, field.column(), what),
+            }
+        }
+    }
+
+    fn joined(
+        &self,
+        (out, src): &mut (Opener, Opener),
+        ours: &Side,
+        theirs: &Side,
+        target: Option<&str>,
+        joined: &[Joined],
+    ) -> Part {
+        let mut part = Part::default();
+        let others = other_columns(&ours.schema, &theirs.schema);
+        for item in joined {
+            let (output, source, moved) = match item {
+                Joined::Missing(source) => {
+                    let what = "the source has this row, the file does not";
+                    part.find(Check::SourceRows, source, &theirs.layout, "", what);
+                    continue;
+                }
+                Joined::Extra(output) => {
+                    self.row(out, ours, target, output, &mut part);
+                    part.find(
+                        Check::SourceRows,
+                        output,
+                        &ours.layout,
+                        "",
+                        "the source, within the scope, has no such row",
+                    );
+                    continue;
+                }
+                Joined::GaveUp(output) => {
+                    let what = "from here on too many rows are out of place to be compared";
+                    part.find(Check::SourceRows, output, &ours.layout, "", what);
+                    continue;
+                }
+                Joined::Both { output, source, moved } => (output, source, moved),
+            };
+            self.row(out, ours, target, output, &mut part);
+            if *moved {
+                part.find(
+                    Check::SourceRows,
+                    output,
+                    &ours.layout,
+                    "",
+                    "it does not stand where the source has it",
+                );
+            }
+            for field in Field::ALL {
+                self.compare_field(field, out, src, (ours, output), (theirs, source), &mut part);
+            }
+            for (a, b) in &others {
+                if !output.same_value(*a, source, *b) {
+                    let name = printable(ours.schema.field(*a).name());
+                    part.find(
+                        Check::OtherColumns,
+                        output,
+                        &ours.layout,
+                        &name,
+                        "its value is not the source's",
+                    );
+                }
+            }
+        }
+        part
+    }
+
+    fn compare_field(
+        &self,
+        field: Field,
+        out: &Opener,
+        src: &mut Opener,
+        (ours, output): (&Side, &Place),
+        (theirs, source): (&Side, &Place),
+        part: &mut Part,
+    ) {
+        let (new, old) = (output.field(&ours.layout, field), source.field(&theirs.layout, field));
+        if new.is_some() != old.is_some() {
+            let what =
+                if new.is_some() { "the source has no value here" } else { "the source has a value here" };
+            part.find(Check::SourceDigests, output, &ours.layout, field.column(), what);
+            return;
+        }
+        let (Some(new), Some(old)) = (new, old) else { return };
+        if let Some(digests) = ours.layout.source_digests {
+            let digest = output.text(digests[field.index()]);
+            // An output re-wrapped again keeps the digests: they describe what the database holds.
+            let expected = match theirs.layout.source_digests {
+                Some(kept) => source.text(kept[field.index()]).map(str::to_owned),
+                None => Some(SourceDigest::of(old).to_string()),
+            };
+            if digest != expected.as_deref() {
+                let what = "it is not the digest of the source's text";
+                part.find(Check::SourceDigests, output, &ours.layout, field.source_digest_column(), what);
+            }
+        }
+        let Some(keyring) = self.keyring else { return };
+        let same = if new == old {
+            true
+        } else {
+            let plaintext = &mut src.plaintexts[field.index()];
+            match independent::read(old).map_err(|e| e.to_string()).and_then(|e| open(keyring, &e, plaintext))
+            {
+                Err(what) => {
+                    let what = format!("the source's own value: {what}");
+                    part.find(Check::SourcePlaintexts, output, &ours.layout, field.column(), what);
+                    return;
+                }
+                // What did not open has its finding already, and no plaintext to compare.
+                Ok(()) if out.fields[field.index()] != Opened::Yes => return,
+                Ok(()) => plaintext.expose_plaintext() == out.plaintexts[field.index()].expose_plaintext(),
+            }
+        };
+        if !same {
+            let what = "it opens to another plaintext than the source's";
+            part.find(Check::SourcePlaintexts, output, &ours.layout, field.column(), what);
+        }
+    }
+}
+
+/// The columns beside the ciphertexts and the source digests, in both tables by name.
+fn other_columns(ours: &Schema, theirs: &Schema) -> Vec<(usize, usize)> {
+    let known =
+        |name: &str| Field::ALL.iter().any(|f| f.column() == name || f.source_digest_column() == name);
+    let fields = ours.fields().iter().enumerate().filter(|(_, f)| !known(f.name()));
+    fields
+        .filter_map(|(i, f)| {
+            // With a name that stands twice, the first stands for the first, and so on.
+            let nth = ours.fields()[..i].iter().filter(|g| g.name() == f.name()).count();
+            let mut same = theirs.fields().iter().enumerate().filter(|(_, g)| g.name() == f.name());
+            same.nth(nth).map(|(j, _)| (i, j))
+        })
+        .collect()
+}
+
+fn open(keyring: &Keyring, envelope: &OwnedEnvelope, into: &mut Plaintext) -> Result<(), String> {
+    let id = printable(&envelope.key_id);
+    let Some(at) = keyring.position(&envelope.key_id) else {
+        return Err(format!("names key {id}, which is in none of the secrets given"));
+    };
+    let cipher = keyring.keys()[at].cipher();
+    cipher.open_into(&envelope.nonce, &envelope.ciphertext, into).map_err(|e| format!("{e} ({id})"))
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Opened {
+    #[default]
+    Absent,
+    No,
+    Yes,
+}
+
+/// One thread's opened fields of one row.
+#[derive(Default)]
+struct Opener {
+    fields: [Opened; 3],
+    plaintexts: [Plaintext; 3],
+}
+
+impl Place {
+    fn text(&self, column: usize) -> Option<&str> {
+        Text::of(self.batch.column(column)).and_then(|text| text.get(self.row))
+    }
+
+    fn organization_id(&self, layout: &Layout) -> &str {
+        self.text(layout.organization_id).unwrap_or_default()
+    }
+
+    /// The ciphertext, unless it is absent.
+    fn field(&self, layout: &Layout, field: Field) -> Option<&str> {
+        self.text(layout.fields[field.index()]).filter(|text| !is_absent(Some(text)))
+    }
+
+    fn same_value(&self, column: usize, other: &Place, other_column: usize) -> bool {
+        let (a, b) = (self.batch.column(column), other.batch.column(other_column));
+        match (Text::of(a), Text::of(b)) {
+            // CSV knows no empty text, only null.
+            (Some(a), Some(b)) => a.get(self.row).unwrap_or_default() == b.get(other.row).unwrap_or_default(),
+            _ => a.slice(self.row, 1).to_data() == b.slice(other.row, 1).to_data(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Results {
+    rows: u64,
+    fields_opened: u64,
+    checks: BTreeMap<Check, CheckResult>,
+    findings: Vec<Finding>,
+}
+
+impl Results {
+    fn find(&mut self, finding: Finding) {
+        self.checks.entry(finding.check).or_default().findings += 1;
+        if self.findings.len() < LISTED_MAX {
+            self.findings.push(finding);
+        }
+    }
+
+    fn add(&mut self, part: Part) {
+        self.rows += part.rows;
+        self.fields_opened += part.fields_opened;
+        part.findings.into_iter().for_each(|finding| self.find(finding));
+    }
+}
