@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod failed_rows;
+mod formats;
 mod generate;
 mod inspect;
 mod interrupt;
