@@ -26,6 +26,8 @@
 
 pub mod cipher;
 pub mod independent;
+#[doc(hidden)]
+pub mod stages;
 
 mod numbers;
 #[cfg(target_arch = "x86_64")]
