@@ -20,17 +20,27 @@
 //! else. `tolerant` takes every spelling of the same object, and is the judge. [`independent`]
 //! is made of other people's parts (serde_json and the base64 crate) and shares nothing with the
 //! other two but the error type, so that a mistake of ours cannot hide from it.
+//!
+//! The numbers, not the cipher, are what a plain implementation spends its time on. How they are
+//! read and written is chosen at run time: [`Tier`].
 
 pub mod cipher;
 pub mod independent;
+#[doc(hidden)]
+pub mod stages;
 
 mod numbers;
+#[cfg(target_arch = "x86_64")]
+mod simd;
 mod strict;
 mod text;
+mod tier;
 mod tolerant;
 
 #[cfg(test)]
 mod tests;
+
+pub use tier::{Tier, TierUnavailable, UnknownTier};
 
 use crate::secret::Plaintext;
 
@@ -70,12 +80,19 @@ pub struct Scratch {
     key_id: String,
     /// The ciphertext, opened in place.
     body: Plaintext,
+    /// How numbers are read and written.
+    kernel: tier::Kernel,
 }
 
 impl Scratch {
-    /// Empty buffers.
+    /// Empty buffers, working with the [tier chosen](Tier::chosen) for this machine.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Empty buffers, working with a tier of the caller's choice: for measuring and for testing.
+    pub fn with_tier(tier: Tier) -> Result<Self, TierUnavailable> {
+        Ok(Self { kernel: tier::Kernel::of(tier)?, ..Self::default() })
     }
 }
 
@@ -93,9 +110,9 @@ pub struct Envelope<'s> {
 /// Reads an envelope in any of its spellings; white space ([`crate::row::is_space`]) around the
 /// whole text is ignored.
 pub fn read<'s>(text: &str, scratch: &'s mut Scratch) -> Result<Envelope<'s>, EnvelopeError> {
-    let Scratch { json, name, key_id, body } = scratch;
+    let Scratch { json, name, key_id, body, kernel } = scratch;
     let json = text::decode(crate::row::trim(text).as_bytes(), json)?;
-    if let Some((key_id, nonce)) = strict::read(json, body) {
+    if let Some((key_id, nonce)) = strict::read(json, body, *kernel) {
         return Ok(Envelope { key_id, nonce, body });
     }
     let nonce = tolerant::read(json, name, key_id, body)?;
@@ -111,6 +128,6 @@ pub fn key_id<'s>(text: &str, scratch: &'s mut Scratch) -> Result<&'s str, Envel
 /// Appends an envelope's text to `out`, in the canonical spelling: compact, fields in order,
 /// strings escaped only where JSON demands it.
 pub fn write(key_id: &str, nonce: &Nonce, ciphertext: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) {
-    let json = strict::write(key_id, nonce, ciphertext, &mut scratch.json);
+    let json = strict::write(key_id, nonce, ciphertext, &mut scratch.json, scratch.kernel);
     text::encode(json, out);
 }
