@@ -20,7 +20,6 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
-#[cfg(feature = "rewrap")]
 pub mod envelope;
 #[cfg(feature = "rewrap")]
 pub mod generate;
