@@ -41,6 +41,8 @@ pub mod row;
 pub mod secret;
 #[cfg(feature = "rewrap")]
 pub mod signing_key;
+#[cfg(feature = "site")]
+pub mod site;
 pub mod site_config;
 pub mod stop;
 pub mod table;
