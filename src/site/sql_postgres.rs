@@ -444,7 +444,7 @@ impl Store for PostgresStore {
         Ok(())
     }
 
-    /// Says of each row what it is. Takes no lock; as a statement of its own, after [`Store::lock`],
+    /// Says of each row what it is, in a temporary table that every transaction finds empty. Takes no lock; as a statement of its own, after [`Store::lock`],
     /// it sees what the locks waited for.
     async fn classify(&mut self, range: Range) -> Result<(ImportCounts, Conflicts), SiteError> {
         let doing = "comparing the rows";
@@ -463,8 +463,7 @@ impl Store for PostgresStore {
         });
         let unchanged_since = all_fields(is_source);
         let sql = format!(
-            "TRUNCATE pg_temp.rekek_outcome;
-             INSERT INTO pg_temp.rekek_outcome
+            "INSERT INTO pg_temp.rekek_outcome
              SELECT n.ord,
                  CASE WHEN c.organization_id IS NULL THEN 'config_not_found'
                       WHEN {applied} THEN 'already_applied'
