@@ -46,6 +46,10 @@ pub struct Arguments {
     /// Format of the output [default: by its name]
     #[arg(long, value_name = "FORMAT")]
     output_format: Option<Format>,
+
+    /// How the output is compressed
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    compression: Compression,
 }
 
 #[derive(Debug, Clone)]
@@ -90,7 +94,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let generation = Generation {
         output: arguments.output.clone(),
         format,
-        compression: Compression::default(),
+        compression: arguments.compression,
         existing,
         orgs: arguments.orgs,
         keyring: &keyring,

@@ -109,6 +109,10 @@ pub struct Arguments {
     /// Format of the output [default: by its name]
     #[arg(long, value_name = "FORMAT")]
     output_format: Option<Format>,
+
+    /// How the output is compressed
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    compression: Compression,
 }
 
 impl Arguments {
@@ -225,7 +229,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         input_format: arguments.input_format,
         output: arguments.destination(),
         output_format,
-        compression: Compression::default(),
+        compression: arguments.compression,
         manifest: arguments.manifest(),
         existing,
         keyring: &keyring,

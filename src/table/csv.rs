@@ -1,12 +1,15 @@
 //! CSV: with a header, as `psql \copy (select …) to … csv header` writes it.
 //!
-//! An empty value, quoted or not, reads as null and is written unquoted. All columns are text.
+//! An empty value, quoted or not, reads as null and is written unquoted. All columns are read as
+//! text; a column of another type is written as [`super::spelling`] has it.
 //! What the `csv` crate lets pass is refused here: a record with more or fewer values than the
 //! header, a quoted value that the file's end cuts short, a value that is not UTF-8.
 
+use super::layout::is_text;
+use super::spelling::{has_spelling, spell};
 use super::{
-    BATCH_BYTES, BATCH_ROWS, FileFacts, RECORD_BYTES_MAX, TableError, TableReader, TableRows, TableWriter,
-    Text,
+    BATCH_BYTES, BATCH_ROWS, COLUMNS_MAX, FileFacts, RECORD_BYTES_MAX, TableError, TableReader, TableRows,
+    TableWriter, Text,
 };
 use crate::row::{Sha256Digest, printable};
 use arrow::array::{ArrayRef, RecordBatch, StringBuilder};
@@ -15,9 +18,6 @@ use sha2::{Digest as _, Sha256};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-
-/// Columns a table may have; PostgreSQL's own limit is 1,600.
-const COLUMNS_MAX: usize = 4096;
 
 /// Reads a CSV table.
 pub(super) struct CsvReader {
@@ -59,7 +59,7 @@ fn read_record(records: &mut csv::Reader<Tap>, record: &mut csv::ByteRecord) -> 
         csv::ErrorKind::Io(e) if e.get_ref().is_some_and(|e| e.is::<TooLong>()) => {
             TableError::Record { line, what: format!("the record is longer than {RECORD_BYTES_MAX} bytes") }
         }
-        csv::ErrorKind::Io(e) => TableError::Io(e),
+        csv::ErrorKind::Io(e) => e.into(),
         other => TableError::Record { line, what: format!("{other:?}") },
     })?;
     let tap = records.get_ref();
@@ -196,6 +196,15 @@ pub(super) struct CsvWriter<W: Write> {
 
 impl<W: Write> CsvWriter<W> {
     pub(super) fn new(to: W, schema: &Schema) -> Result<Self, TableError> {
+        for column in schema.fields() {
+            if !is_text(column.data_type()) && !has_spelling(column.data_type()) {
+                return Err(TableError::Table(format!(
+                    "CSV cannot hold the column {}, which is {}",
+                    printable(column.name()),
+                    column.data_type()
+                )));
+            }
+        }
         let mut records = csv::WriterBuilder::new().buffer_capacity(1 << 18).from_writer(to);
         records.write_record(schema.fields().iter().map(|f| f.name())).map_err(csv_error)?;
         Ok(CsvWriter { records })
@@ -205,20 +214,15 @@ impl<W: Write> CsvWriter<W> {
 impl<W: Write + Send> TableWriter<W> for CsvWriter<W> {
     fn write(&mut self, rows: &dyn TableRows) -> Result<(), TableError> {
         let batch = rows.records();
-        let columns = batch
-            .columns()
-            .iter()
-            .zip(batch.schema_ref().fields())
-            .map(|(array, column)| {
-                Text::of(array).ok_or_else(|| {
-                    TableError::Table(format!(
-                        "CSV cannot hold the column {}, which is {}",
-                        printable(column.name()),
-                        column.data_type()
-                    ))
-                })
-            })
+        let columns = batch.columns().iter().zip(batch.schema_ref().fields());
+        let columns = columns
+            .map(
+                |(array, column)| {
+                    if is_text(column.data_type()) { Ok(Arc::clone(array)) } else { spell(array, column) }
+                },
+            )
             .collect::<Result<Vec<_>, _>>()?;
+        let columns: Vec<_> = columns.iter().map(|c| Text::of(c).expect("it is text, or spelled")).collect();
         for row in 0..batch.num_rows() {
             for column in &columns {
                 self.records.write_field(column.get(row).unwrap_or_default()).map_err(csv_error)?;
@@ -235,7 +239,7 @@ impl<W: Write + Send> TableWriter<W> for CsvWriter<W> {
 
 fn csv_error(e: csv::Error) -> TableError {
     match e.into_kind() {
-        csv::ErrorKind::Io(e) => TableError::Io(e),
+        csv::ErrorKind::Io(e) => e.into(),
         other => TableError::Table(format!("{other:?}")),
     }
 }
@@ -315,6 +319,17 @@ mod tests {
     impl TableRows for Rows {
         fn records(&self) -> &RecordBatch {
             &self.0
+        }
+    }
+
+    #[test]
+    fn a_column_that_csv_cannot_hold_is_named_at_once() {
+        let list = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
+        for refused in [list, DataType::Binary, DataType::Time32(::arrow::datatypes::TimeUnit::Second)] {
+            let schema =
+                Schema::new(vec![Field::new("a", DataType::Int64, true), Field::new("b", refused, true)]);
+            let error = CsvWriter::new(Vec::new(), &schema).map(drop).unwrap_err().to_string();
+            assert!(error.starts_with("CSV cannot hold the column b, which is "), "{error}");
         }
     }
 

@@ -2,10 +2,12 @@
 
 mod bad_input;
 mod failed_rows;
+mod formats;
 mod generate;
 mod inspect;
 mod interrupt;
 mod keygen;
+mod readme;
 mod rotation;
 mod support;
 mod verify;
