@@ -20,7 +20,6 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
-#[cfg(feature = "rewrap")]
 pub mod envelope;
 #[cfg(feature = "rewrap")]
 pub mod generate;
@@ -42,6 +41,8 @@ pub mod row;
 pub mod secret;
 #[cfg(feature = "rewrap")]
 pub mod signing_key;
+#[cfg(feature = "site")]
+pub mod site;
 pub mod site_config;
 pub mod stop;
 pub mod table;
