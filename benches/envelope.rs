@@ -251,8 +251,7 @@ impl Rewrapper {
         self.to.seal(&nonce, plaintext, &mut self.sealed);
         self.text.clear();
         envelope::write("kv2", &nonce, &self.sealed, &mut self.proof, &mut self.text);
-        let written = std::str::from_utf8(&self.text).expect("text");
-        let proof = envelope::read(written, &mut self.proof).expect("read back");
+        let proof = envelope::read_bytes(&self.text, &mut self.proof).expect("read back");
         assert!(proof.key_id == "kv2");
         self.to.open(&proof.nonce, proof.body).expect("it opens again");
         assert!(proof.body.expose_plaintext() == plaintext);

@@ -40,7 +40,7 @@ fn by_ours(text: &str, scratch: &mut Scratch) -> Seen {
 fn by_tolerant_alone(text: &str) -> Seen {
     let mut scratch = Scratch::new();
     let Scratch { json, name, key_id, body, .. } = &mut scratch;
-    let json = match text::decode(crate::row::trim(text).as_bytes(), json) {
+    let json = match text::decode(text::trim(text.as_bytes()), json) {
         Ok(json) => json,
         Err(error) => return refused(error),
     };

@@ -26,6 +26,21 @@ impl Buffer {
     }
 }
 
+/// `text` without white space ([`crate::row::is_space`]) around it.
+pub(super) fn trim(mut text: &[u8]) -> &[u8] {
+    while let Some((first, rest)) = text.split_first()
+        && crate::row::is_space(*first)
+    {
+        text = rest;
+    }
+    while let Some((last, rest)) = text.split_last()
+        && crate::row::is_space(*last)
+    {
+        text = rest;
+    }
+    text
+}
+
 /// Decodes `text` into `buffer`.
 pub(super) fn decode<'b>(text: &[u8], buffer: &'b mut Buffer) -> Result<&'b [u8], EnvelopeError> {
     let room = buffer.at_least(STANDARD.decoded_len_estimate(text.len()));
@@ -61,6 +76,14 @@ mod tests {
         let mut out = Vec::new();
         encode(bytes, &mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_is_trimmed_is_what_a_row_calls_white_space() {
+        for text in ["", " ", "a", " \t\n\u{b}\u{c}\ra b\r\u{c}\u{b}\n\t ", "\u{a0}a\u{2003}", "\u{85} a \0"]
+        {
+            assert_eq!(trim(text.as_bytes()), crate::row::trim(text).as_bytes());
+        }
     }
 
     #[test]
