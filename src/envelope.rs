@@ -22,22 +22,35 @@
 //! other two but the error type, so that a mistake of ours cannot hide from it. It alone is there
 //! without the feature `rewrap`: it is how `rekek-site` learns which key an envelope names, and
 //! nothing that could open one comes with it.
+//!
+//! The numbers, not the cipher, are what a plain implementation spends its time on. How they are
+//! read and written is chosen at run time: [`Tier`].
 
 #[cfg(feature = "rewrap")]
 pub mod cipher;
 pub mod independent;
+#[cfg(feature = "rewrap")]
+#[doc(hidden)]
+pub mod stages;
 
 #[cfg(feature = "rewrap")]
 mod numbers;
+#[cfg(all(feature = "rewrap", target_arch = "x86_64"))]
+mod simd;
 #[cfg(feature = "rewrap")]
 mod strict;
 #[cfg(feature = "rewrap")]
 mod text;
 #[cfg(feature = "rewrap")]
+mod tier;
+#[cfg(feature = "rewrap")]
 mod tolerant;
 
 #[cfg(all(test, feature = "rewrap"))]
 mod tests;
+
+#[cfg(feature = "rewrap")]
+pub use tier::{Tier, TierUnavailable, UnknownTier};
 
 #[cfg(feature = "rewrap")]
 use crate::secret::Plaintext;
@@ -79,13 +92,20 @@ pub struct Scratch {
     key_id: String,
     /// The ciphertext, opened in place.
     body: Plaintext,
+    /// How numbers are read and written.
+    kernel: tier::Kernel,
 }
 
 #[cfg(feature = "rewrap")]
 impl Scratch {
-    /// Empty buffers.
+    /// Empty buffers, working with the [tier chosen](Tier::chosen) for this machine.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Empty buffers, working with a tier of the caller's choice: for measuring and for testing.
+    pub fn with_tier(tier: Tier) -> Result<Self, TierUnavailable> {
+        Ok(Self { kernel: tier::Kernel::of(tier)?, ..Self::default() })
     }
 }
 
@@ -105,9 +125,15 @@ pub struct Envelope<'s> {
 /// whole text is ignored.
 #[cfg(feature = "rewrap")]
 pub fn read<'s>(text: &str, scratch: &'s mut Scratch) -> Result<Envelope<'s>, EnvelopeError> {
-    let Scratch { json, name, key_id, body } = scratch;
-    let json = text::decode(crate::row::trim(text).as_bytes(), json)?;
-    if let Some((key_id, nonce)) = strict::read(json, body) {
+    read_bytes(text.as_bytes(), scratch)
+}
+
+/// [`read`], for a text that nobody has checked to be UTF-8, as [`write`] leaves it: what is
+/// canonical base64 is ASCII, so to check it first would be work done twice (a tenth of a field).
+pub fn read_bytes<'s>(text: &[u8], scratch: &'s mut Scratch) -> Result<Envelope<'s>, EnvelopeError> {
+    let Scratch { json, name, key_id, body, kernel } = scratch;
+    let json = text::decode(text::trim(text), json)?;
+    if let Some((key_id, nonce)) = strict::read(json, body, *kernel) {
         return Ok(Envelope { key_id, nonce, body });
     }
     let nonce = tolerant::read(json, name, key_id, body)?;
@@ -125,6 +151,6 @@ pub fn key_id<'s>(text: &str, scratch: &'s mut Scratch) -> Result<&'s str, Envel
 /// strings escaped only where JSON demands it.
 #[cfg(feature = "rewrap")]
 pub fn write(key_id: &str, nonce: &Nonce, ciphertext: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) {
-    let json = strict::write(key_id, nonce, ciphertext, &mut scratch.json);
+    let json = strict::write(key_id, nonce, ciphertext, &mut scratch.json, scratch.kernel);
     text::encode(json, out);
 }

@@ -5,7 +5,7 @@
 //! recognise, it leaves to `tolerant`, so a mistake here may cost time but must never accept what
 //! `tolerant` would refuse. That is the invariant, and the tests hold both against each other.
 
-use super::{NONCE_LEN, Nonce, SCHEME_VERSION, numbers, text::Buffer};
+use super::{NONCE_LEN, Nonce, SCHEME_VERSION, numbers, text::Buffer, tier::Kernel};
 use crate::secret::Plaintext;
 
 const HEAD: &[u8] = br#"{"scheme_version":1,"key_id":""#;
@@ -17,24 +17,26 @@ const _: () = assert!(SCHEME_VERSION == 1, "HEAD spells the version out");
 
 /// Reads the canonical spelling: the key id and the nonce, and the ciphertext into `body`. `None`
 /// means that somebody else must look.
-pub(super) fn read<'j>(json: &'j [u8], body: &mut Plaintext) -> Option<(&'j str, Nonce)> {
+pub(super) fn read<'j>(json: &'j [u8], body: &mut Plaintext, kernel: Kernel) -> Option<(&'j str, Nonce)> {
     let rest = json.strip_prefix(HEAD)?.strip_suffix(TAIL)?;
-    // An escape or a raw control character before the closing quote is for `tolerant` to judge.
-    let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..b' '))?;
-    let (key_id, rest) = rest.split_at(end);
+    let (key_id, rest) = rest.split_at(memchr::memchr(b'"', rest)?);
+    // An escape or a raw control character is for `tolerant` to judge.
+    if key_id.iter().any(|byte| matches!(byte, b'\\' | ..b' ')) {
+        return None;
+    }
     let key_id = std::str::from_utf8(key_id).ok()?;
     let rest = rest.strip_prefix(NONCE)?;
-    let end = rest.iter().take(NONCE_LIST_MAX + 1).position(|byte| *byte == b']')?;
+    let end = memchr::memchr(b']', &rest[..rest.len().min(NONCE_LIST_MAX + 1)])?;
     let (list, rest) = rest.split_at(end);
-    let mut nonce = [0; numbers::values_in(NONCE_LIST_MAX)];
-    if numbers::read(list, &mut nonce)? != NONCE_LEN {
+    let mut nonce = [0; numbers::room_to_read(NONCE_LIST_MAX)];
+    if kernel.read(list, &mut nonce)? != NONCE_LEN {
         return None;
     }
     let list = rest.strip_prefix(CIPHERTEXT)?;
-    let room = numbers::values_in(list.len());
+    let room = numbers::room_to_read(list.len());
     let body = body.clear_for(room);
     body.resize(room, 0);
-    let n = numbers::read(list, body)?;
+    let n = kernel.read(list, body)?;
     body.truncate(n);
     Some((key_id, *nonce.first_chunk()?))
 }
@@ -43,17 +45,23 @@ pub(super) fn read<'j>(json: &'j [u8], body: &mut Plaintext) -> Option<(&'j str,
 const NONCE_LIST_MAX: usize = 4 * NONCE_LEN - 1;
 
 /// Writes the canonical spelling to the front of `buffer`.
-pub(super) fn write<'b>(key_id: &str, nonce: &Nonce, ciphertext: &[u8], buffer: &'b mut Buffer) -> &'b [u8] {
+pub(super) fn write<'b>(
+    key_id: &str,
+    nonce: &Nonce,
+    ciphertext: &[u8],
+    buffer: &'b mut Buffer,
+    kernel: Kernel,
+) -> &'b [u8] {
     let fixed = HEAD.len() + NONCE.len() + CIPHERTEXT.len() + TAIL.len();
     // An escaped byte takes six at the most (`\u00xx`).
-    let room = fixed + 6 * key_id.len() + numbers::room_for(NONCE_LEN + ciphertext.len());
+    let room = fixed + 6 * key_id.len() + numbers::room_to_write(NONCE_LEN + ciphertext.len());
     let buffer = buffer.at_least(room);
     let mut at = put(buffer, 0, HEAD);
     at = escape(key_id, buffer, at);
     at = put(buffer, at, NONCE);
-    at = list(nonce, buffer, at);
+    at = list(nonce, buffer, at, kernel);
     at = put(buffer, at, CIPHERTEXT);
-    at = list(ciphertext, buffer, at);
+    at = list(ciphertext, buffer, at, kernel);
     at = put(buffer, at, TAIL);
     &buffer[..at]
 }
@@ -64,8 +72,8 @@ fn put(buffer: &mut [u8], at: usize, bytes: &[u8]) -> usize {
 }
 
 /// Writes the values; what follows overwrites the comma after the last one.
-fn list(values: &[u8], buffer: &mut [u8], at: usize) -> usize {
-    at + numbers::write(values, &mut buffer[at..]).saturating_sub(1)
+fn list(values: &[u8], buffer: &mut [u8], at: usize, kernel: Kernel) -> usize {
+    at + kernel.write(values, &mut buffer[at..]).saturating_sub(1)
 }
 
 /// Writes a string's content, escaping what RFC 8259 section 7 says must be: the quotation mark,

@@ -39,8 +39,8 @@ fn by_ours(text: &str, scratch: &mut Scratch) -> Seen {
 
 fn by_tolerant_alone(text: &str) -> Seen {
     let mut scratch = Scratch::new();
-    let Scratch { json, name, key_id, body } = &mut scratch;
-    let json = match text::decode(crate::row::trim(text).as_bytes(), json) {
+    let Scratch { json, name, key_id, body, .. } = &mut scratch;
+    let json = match text::decode(text::trim(text.as_bytes()), json) {
         Ok(json) => json,
         Err(error) => return refused(error),
     };
@@ -59,9 +59,23 @@ fn by_independent(text: &str) -> Seen {
     }
 }
 
+/// A scratch for each tier that the machine has, the chosen one's first.
+struct Scratches(Vec<Scratch>);
+
+impl Scratches {
+    fn new() -> Self {
+        let of = |tier| Scratch::with_tier(tier).ok();
+        Scratches(std::iter::once(Scratch::new()).chain(Tier::ALL.into_iter().filter_map(of)).collect())
+    }
+}
+
 /// Reads a text with every reader there is, and insists that they agree.
-fn by_all(text: &str, scratch: &mut Scratch) -> Seen {
+fn by_all(text: &str, Scratches(scratches): &mut Scratches) -> Seen {
+    let (scratch, others) = scratches.split_first_mut().unwrap();
     let seen = by_ours(text, scratch);
+    for other in others {
+        assert_eq!(by_ours(text, other), seen, "another tier, {text:?}");
+    }
     assert_eq!(by_tolerant_alone(text), seen, "tolerant alone, {text:?}");
     assert_eq!(by_independent(text), seen, "independent, {text:?}");
     let key_id = key_id(text, scratch);
@@ -125,7 +139,7 @@ fn the_known_answers_are_read_and_opened() {
     let vectors = Vectors::load();
     let ciphers = vectors.ciphers();
     // One scratch for all: nothing of one envelope may be left for the next.
-    let mut scratch = Scratch::new();
+    let mut scratch = Scratches::new();
     let mut met: HashMap<&str, usize> = HashMap::new();
     for Decode { name, envelope, key_id, plaintext_b64, expect } in &vectors.decode {
         *met.entry(expect).or_default() += 1;
@@ -141,7 +155,7 @@ fn the_known_answers_are_read_and_opened() {
             continue;
         };
 
-        let Envelope { nonce, body, .. } = read(envelope, &mut scratch).unwrap();
+        let Envelope { nonce, body, .. } = read(envelope, &mut scratch.0[0]).unwrap();
         let ciphertext = body.expose_plaintext().to_vec();
         let mut elsewhere = Plaintext::new();
         let into = cipher.open_into(&nonce, &ciphertext, &mut elsewhere);
@@ -169,14 +183,16 @@ fn the_known_answers_are_read_and_opened() {
 fn the_known_answers_are_written_byte_for_byte() {
     let vectors = Vectors::load();
     let ciphers = vectors.ciphers();
-    let mut scratch = Scratch::new();
+    let mut scratch = Scratches::new();
     let mut sealed = Vec::new();
     for Encode { key_id, nonce, plaintext_b64, envelope } in &vectors.encode {
         let plaintext = STANDARD.decode(plaintext_b64).unwrap();
         ciphers[key_id.as_str()].seal(nonce, &plaintext, &mut sealed);
-        let mut out = b"before".to_vec();
-        write(key_id, nonce, &sealed, &mut scratch, &mut out);
-        assert_eq!(out, format!("before{envelope}").as_bytes(), "appended, and exact");
+        for scratch in &mut scratch.0 {
+            let mut out = b"before".to_vec();
+            write(key_id, nonce, &sealed, scratch, &mut out);
+            assert_eq!(out, format!("before{envelope}").as_bytes(), "appended, and exact");
+        }
     }
     assert!(!vectors.encode.is_empty());
 }
@@ -188,7 +204,7 @@ const CANONICAL: &str =
 
 #[test]
 fn any_spelling_of_the_object_is_read() {
-    let mut scratch = Scratch::new();
+    let mut scratch = Scratches::new();
     let expected = Seen::Envelope {
         key_id: "k".into(),
         nonce: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12],
@@ -210,7 +226,7 @@ fn any_spelling_of_the_object_is_read() {
 
 #[test]
 fn any_string_is_read_as_a_key_id_and_half_a_surrogate_pair_is_none() {
-    let mut scratch = Scratch::new();
+    let mut scratch = Scratches::new();
     for (spelled, key_id) in [
         ("", ""),
         (r#"\"\\\/\b\f\n\r\t"#, "\"\\/\u{8}\u{c}\n\r\t"),
@@ -249,7 +265,7 @@ fn any_string_is_read_as_a_key_id_and_half_a_surrogate_pair_is_none() {
 
 #[test]
 fn what_is_no_envelope_is_malformed() {
-    let mut scratch = Scratch::new();
+    let mut scratch = Scratches::new();
     for (from, to) in [
         ("{\"scheme_version\"", "\u{feff}{\"scheme_version\""),
         (":1,", ":01,"),
@@ -323,7 +339,7 @@ fn what_is_no_envelope_is_malformed() {
 
 #[test]
 fn another_version_is_told_apart_only_where_all_else_is_an_envelope() {
-    let mut scratch = Scratch::new();
+    let mut scratch = Scratches::new();
     for version in [0, 2, 255] {
         let json = CANONICAL.replacen(":1,", &format!(":{version},"), 1);
         assert_eq!(by_all(&of_json(&json), &mut scratch), Seen::UnsupportedVersion(version));
@@ -334,7 +350,7 @@ fn another_version_is_told_apart_only_where_all_else_is_an_envelope() {
 
 #[test]
 fn deep_nesting_is_refused_at_its_first_bracket() {
-    let mut scratch = Scratch::new();
+    let mut scratch = Scratches::new();
     for deep in ["[".repeat(1 << 20), "{\"nonce\":".repeat(1 << 17), "{\"a\":".repeat(1 << 17)] {
         assert_eq!(by_all(&of_json(&deep), &mut scratch), Seen::Malformed);
     }
@@ -613,7 +629,7 @@ fn config() -> Config {
 fn the_readers_agree_on_everything() {
     let (canonical, respelled, malformed, version) = (Cell::new(0), Cell::new(0), Cell::new(0), Cell::new(0));
     let count = |class: &Cell<u32>| class.set(class.get() + 1);
-    let scratch = std::cell::RefCell::new(Scratch::new());
+    let scratch = std::cell::RefCell::new(Scratches::new());
     TestRunner::new(config())
         .run(&texts(), |text| {
             let mut scratch = scratch.borrow_mut();
@@ -642,7 +658,7 @@ fn the_readers_agree_on_everything() {
 #[test]
 fn what_is_written_is_what_serde_json_and_base64_write() {
     let values = (key_ids(), any::<Nonce>(), vec(any::<u8>(), 0..700));
-    let scratch = std::cell::RefCell::new(Scratch::new());
+    let scratch = std::cell::RefCell::new(Scratches::new());
     TestRunner::new(Config { cases: 1_000, ..config() })
         .run(&values, |(key_id, nonce, ciphertext)| {
             let mut scratch = scratch.borrow_mut();
@@ -652,10 +668,12 @@ fn what_is_written_is_what_serde_json_and_base64_write() {
                 serde_json::to_string(&nonce).unwrap(),
                 serde_json::to_string(&ciphertext).unwrap(),
             );
-            let mut out = Vec::new();
-            write(&key_id, &nonce, &ciphertext, &mut scratch, &mut out);
-            prop_assert_eq!(std::str::from_utf8(&out).unwrap(), STANDARD.encode(json));
-            let text = String::from_utf8(out).unwrap();
+            let text = STANDARD.encode(json);
+            for scratch in &mut scratch.0 {
+                let mut out = Vec::new();
+                write(&key_id, &nonce, &ciphertext, scratch, &mut out);
+                prop_assert_eq!(std::str::from_utf8(&out).unwrap(), &text);
+            }
             let expected = Seen::Envelope { key_id, nonce, body: ciphertext };
             prop_assert_eq!(by_all(&text, &mut scratch), expected);
             Ok(())
@@ -675,7 +693,7 @@ fn every_control_character_of_a_key_id_is_escaped_as_serde_json_does() {
 
 #[test]
 fn arbitrary_text_never_panics_a_reader() {
-    let scratch = std::cell::RefCell::new(Scratch::new());
+    let scratch = std::cell::RefCell::new(Scratches::new());
     let texts = prop_oneof![any::<String>(), vec(any::<u8>(), 0..200).prop_map(of_json)];
     TestRunner::new(Config { cases: 2_000, ..config() })
         .run(&texts, |text| {

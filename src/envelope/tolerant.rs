@@ -5,7 +5,7 @@
 //! refused, so there is no general JSON reader here, no nesting to follow and no recursion. It
 //! never allocates by anything that the text declares, only by what it holds.
 
-use super::{EnvelopeError, NONCE_LEN, Nonce, SCHEME_VERSION, numbers};
+use super::{EnvelopeError, NONCE_LEN, Nonce, SCHEME_VERSION};
 use crate::secret::Plaintext;
 
 const fn malformed<T>(reason: &'static str) -> Result<T, EnvelopeError> {
@@ -166,9 +166,9 @@ impl Cursor<'_> {
     }
 
     fn ciphertext(&mut self, body: &mut Plaintext) -> Result<(), EnvelopeError> {
-        // Room for all there can be, so that the buffer, in which a plaintext will stand, is
-        // never moved.
-        let body = body.clear_for(numbers::values_in(self.text.len() - self.at));
+        // Room for all there can be (a value takes two bytes at the least), so that the buffer, in
+        // which a plaintext will stand, is never moved.
+        let body = body.clear_for((self.text.len() - self.at) / 2);
         self.list(|value| {
             body.push(value);
             Ok(())

@@ -36,6 +36,7 @@ use ::parquet::file::reader::{ChunkReader, Length};
 use ::parquet::file::serialized_reader::SerializedPageReader;
 use ::parquet::schema::types::ColumnPath;
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
@@ -395,7 +396,8 @@ impl RowGroups for GroupPages {
         let chunk = self.metadata.row_group(self.group).column(column);
         let (start, length) = chunk.byte_range();
         self.file.check_range(start, length)?;
-        let file = Arc::new(Chunks(Arc::clone(&self.file)));
+        let inflates = matches!(chunk.compression(), Codec::GZIP(_));
+        let file = Arc::new(Chunks { file: Arc::clone(&self.file), inflates });
         let pages = SerializedPageReader::new(file, chunk, self.num_rows(), None)?;
         let pages = CheckedPages {
             pages,
@@ -479,11 +481,15 @@ impl Iterator for CheckedPages {
 }
 
 /// The file, as the decoder asks for it.
-struct Chunks(Arc<FileAt>);
+struct Chunks {
+    file: Arc<FileAt>,
+    /// The pages are compressed with gzip.
+    inflates: bool,
+}
 
 impl Length for Chunks {
     fn len(&self) -> u64 {
-        self.0.len()
+        self.file.len()
     }
 }
 
@@ -492,11 +498,38 @@ impl ChunkReader for Chunks {
 
     fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
         // Only page headers are read this way, a few dozen bytes each.
-        Ok(BufReader::with_capacity(512, From { file: Arc::clone(&self.0), at: start }))
+        Ok(BufReader::with_capacity(512, From { file: Arc::clone(&self.file), at: start }))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        Ok(self.0.range(start, length)?.into())
+        let bytes = self.file.range(start, length)?;
+        if self.inflates {
+            check_gzip(&bytes, PAGES_BYTES_MAX)?;
+        }
+        Ok(bytes.into())
+    }
+}
+
+/// Refuses a page that gzip would blow up.
+///
+/// Of all codecs, it is the one for which the decoder takes no notice of the size in the page's
+/// header. Deflate makes 1,032 bytes of one at the most, so only a page of megabytes can exceed
+/// the limit, and only such a page is inflated here, into nothing, to see.
+fn check_gzip(page: &[u8], limit: u64) -> ParquetResult<()> {
+    const DEFLATE_RATIO: u64 = 1032;
+    if page.len() as u64 * DEFLATE_RATIO <= limit {
+        return Ok(());
+    }
+    // The page begins with its levels where it is of the second version, which leaves no way to
+    // tell from here where the compressed part begins; that part must stand at the beginning.
+    let inflated = MultiGzDecoder::new(page).take(limit.saturating_add(1));
+    match io::copy(&mut { inflated }, &mut io::sink()) {
+        Ok(n) if n <= limit => Ok(()),
+        _ => Err(ParquetError::General(
+            "a page compressed with gzip is too large to be inflated with care; \
+             write the file with smaller pages, or with another compression"
+                .into(),
+        )),
     }
 }
 
@@ -719,6 +752,28 @@ mod tests {
         let bytes = write(Format::Parquet, Compression::None, &schema, &[batch]).unwrap();
         let found = bytes.windows(secret.len()).filter(|w| *w == secret.as_bytes()).count();
         assert_eq!(found, 1);
+    }
+
+    #[test]
+    fn a_page_that_gzip_would_blow_up_is_refused() {
+        let gzip = |bytes: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::best());
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        };
+        const LIMIT: u64 = 8 << 20;
+        // A member of 1 MiB of nothing, repeated: gzip takes members as one text.
+        let nothing = gzip(&[0; 1 << 20]);
+        assert!(check_gzip(&nothing.repeat(8), LIMIT).is_ok());
+        assert!(check_gzip(&nothing.repeat(9), LIMIT).is_err());
+        let mut state = 1_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        let dense = gzip(&(0..1 << 20).map(|_| random()).collect::<Vec<_>>());
+        assert!(dense.len() > 1 << 20 && check_gzip(&dense, LIMIT).is_ok());
+        assert!(check_gzip(&[b"levels", dense.as_slice()].concat(), LIMIT).is_err());
     }
 
     #[test]

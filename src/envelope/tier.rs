@@ -1,0 +1,151 @@
+//! How fast the numbers of an envelope are read and written: the choice of a tier at run time.
+//!
+//! It owns the choice and its rules; the tiers differ in speed and in nothing else, and the tests
+//! run every one that the machine has against the safe one. Base64 is not part of it: base64-turbo
+//! chooses for itself, at run time, among AVX-512 VBMI, AVX2 and tables (NEON on aarch64).
+
+use super::numbers;
+#[cfg(target_arch = "x86_64")]
+use super::simd;
+use std::sync::OnceLock;
+
+/// A way of reading and writing lists of numbers. Ordered: a greater one is a faster one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// Safe code, eight bytes at a time: on any processor.
+    Safe,
+    /// SSSE3 byte shuffles for reading (x86-64 since 2006), [`Tier::Safe`]'s table for writing,
+    /// over which no instruction set below AVX-512 gained anything.
+    Ssse3,
+    /// AVX-512 with VBMI2, 64 bytes at a time (Intel since Ice Lake, AMD since Zen 4).
+    Avx512,
+}
+
+/// This machine does not have the tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this processor has no tier `{}`", .0.name())]
+pub struct TierUnavailable(pub Tier);
+
+/// The text names no tier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a tier is one of safe, ssse3, avx512")]
+pub struct UnknownTier;
+
+impl Tier {
+    /// All tiers, the slowest first.
+    pub const ALL: [Tier; 3] = [Tier::Safe, Tier::Ssse3, Tier::Avx512];
+
+    /// The environment variable that holds [`Tier::chosen`] down.
+    pub const VARIABLE: &str = "REKEK_TIER";
+
+    /// The name, as [`Tier::VARIABLE`] spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Tier::Safe => "safe",
+            Tier::Ssse3 => "ssse3",
+            Tier::Avx512 => "avx512",
+        }
+    }
+
+    /// Whether this processor has it.
+    pub fn is_available(self) -> bool {
+        Kernel::of(self).is_ok()
+    }
+
+    /// The tier that a new [`super::Scratch`] works with: the fastest one that this processor has
+    /// and that is not above the one that `REKEK_TIER` names. So a tier that the processor lacks
+    /// gives the best one below it, and a value that names no tier is as good as none. The
+    /// variable is read once.
+    pub fn chosen() -> Tier {
+        static CHOSEN: OnceLock<Tier> = OnceLock::new();
+        *CHOSEN.get_or_init(|| {
+            let named = std::env::var(Self::VARIABLE).ok();
+            Self::best_up_to(named.and_then(|name| name.parse().ok()).unwrap_or(Tier::Avx512))
+        })
+    }
+
+    fn best_up_to(limit: Tier) -> Tier {
+        Self::ALL.into_iter().rfind(|tier| *tier <= limit && tier.is_available()).unwrap_or(Tier::Safe)
+    }
+}
+
+impl std::str::FromStr for Tier {
+    type Err = UnknownTier;
+    fn from_str(name: &str) -> Result<Self, UnknownTier> {
+        Self::ALL.into_iter().find(|tier| tier.name() == name).ok_or(UnknownTier)
+    }
+}
+
+/// A tier that this processor was found to have: what it holds is the proof.
+#[derive(Clone, Copy)]
+pub(super) enum Kernel {
+    Safe,
+    #[cfg(target_arch = "x86_64")]
+    Ssse3(simd::Ssse3),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(simd::Avx512),
+}
+
+impl Kernel {
+    pub(super) fn of(tier: Tier) -> Result<Self, TierUnavailable> {
+        let kernel = match tier {
+            Tier::Safe => Some(Kernel::Safe),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Ssse3 => simd::Ssse3::detect().map(Kernel::Ssse3),
+            #[cfg(target_arch = "x86_64")]
+            Tier::Avx512 => simd::Avx512::detect().map(Kernel::Avx512),
+            #[cfg(not(target_arch = "x86_64"))]
+            Tier::Ssse3 | Tier::Avx512 => None,
+        };
+        kernel.ok_or(TierUnavailable(tier))
+    }
+
+    /// [`numbers::read`], in this tier's way.
+    pub(super) fn read(self, list: &[u8], to: &mut [u8]) -> Option<usize> {
+        match self {
+            Kernel::Safe => numbers::read(list, to),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Ssse3(kernel) => kernel.read(list, to),
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512(kernel) => kernel.read(list, to),
+        }
+    }
+
+    /// [`numbers::write`], in this tier's way.
+    pub(super) fn write(self, values: &[u8], to: &mut [u8]) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Kernel::Avx512(kernel) => kernel.write(values, to),
+            _ => numbers::write(values, to),
+        }
+    }
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self::of(Tier::chosen()).unwrap_or(Kernel::Safe)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tier_has_one_name_and_safe_is_everywhere() {
+        for tier in Tier::ALL {
+            assert_eq!(tier.name().parse(), Ok(tier));
+        }
+        assert_eq!("SAFE".parse::<Tier>(), Err(UnknownTier));
+        assert!(Tier::Safe.is_available());
+    }
+
+    #[test]
+    fn the_limit_is_kept() {
+        for limit in Tier::ALL {
+            let best = Tier::best_up_to(limit);
+            assert!(best <= limit && best.is_available());
+            assert_eq!(best == limit, limit.is_available());
+        }
+    }
+}
