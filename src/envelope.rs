@@ -130,6 +130,7 @@ pub fn read<'s>(text: &str, scratch: &'s mut Scratch) -> Result<Envelope<'s>, En
 
 /// [`read`], for a text that nobody has checked to be UTF-8, as [`write`] leaves it: what is
 /// canonical base64 is ASCII, so to check it first would be work done twice (a tenth of a field).
+#[cfg(feature = "rewrap")]
 pub fn read_bytes<'s>(text: &[u8], scratch: &'s mut Scratch) -> Result<Envelope<'s>, EnvelopeError> {
     let Scratch { json, name, key_id, body, kernel } = scratch;
     let json = text::decode(text::trim(text), json)?;

@@ -51,10 +51,10 @@ pub fn usage(error: &clap::Error) -> ExitCode {
 /// The library's error on its way to an exit status.
 pub fn stopped(error: SiteError) -> anyhow::Error {
     if error.is_interruption() {
-        let what = error.to_string();
-        return match what.as_str() {
-            "interrupted" => Interrupted.into(),
-            _ => anyhow::Error::new(Interrupted).context(what),
+        // With batches committed before, it says how far it came.
+        return match error {
+            SiteError::Interrupted => Interrupted.into(),
+            error => anyhow::Error::new(Interrupted).context(error),
         };
     }
     error.into()

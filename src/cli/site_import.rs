@@ -6,6 +6,7 @@ use crate::status::{Outcome, Usage, stop_on_signals};
 use clap::{Args, ValueEnum};
 use rekek::publish::Existing;
 use rekek::row::Sha256Digest;
+use rekek::site::SiteError;
 use rekek::site::import::{LOCK_TIMEOUT, OnConflict, Options, run as import};
 use rekek::site::report::ImportReport;
 use rekek::table::Format;
@@ -93,7 +94,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     };
     options.unchecked().iter().for_each(warn);
     let shown = Shown::new(false);
-    let report = import(&database, &options, &stop_on_signals()?, &shown).map_err(stopped)?;
+    let report = import(&database, &options, &stop_on_signals()?, &shown).map_err(|error| match error {
+        SiteError::Interrupted => stopped(error).context("the import was stopped and rolled back"),
+        error => stopped(error),
+    })?;
     shown.end();
     arguments.report.say(&report, table(&report), false, Existing::Refuse)?;
     Ok(answer(&report).map_or(Outcome::Done, Outcome::No))

@@ -313,7 +313,7 @@ impl Store for SqliteStore {
         Ok((counts, conflicts))
     }
 
-    async fn update(&mut self, _: Range, target: &KeyId) -> Result<(u64, u64), SiteError> {
+    async fn update(&mut self, range: Range, target: &KeyId) -> Result<(u64, u64), SiteError> {
         let doing = "writing the new values";
         let key = if self.has_key_column { ", encryption_key_id = $2" } else { "" };
         let config = format!(
@@ -327,7 +327,11 @@ impl Store for SqliteStore {
         let tenants = "UPDATE main.tenants SET version = $2
                        WHERE organization_id = (SELECT organization_id FROM temp.rekek_new WHERE ord = $1)";
         let mut written = (0, 0);
-        for (ord, number) in std::mem::take(&mut self.updated) {
+        for i in 0..self.updated.len() {
+            let (ord, number) = self.updated[i];
+            if !(range.first..=range.last).contains(&ord) {
+                continue;
+            }
             let mut query = sqlx::query(AssertSqlSafe(config.clone())).bind(ord as i64);
             if self.has_key_column {
                 query = query.bind(target.as_str().to_owned());
@@ -339,7 +343,6 @@ impl Store for SqliteStore {
             let query = sqlx::query(tenants).bind(ord as i64).bind(format!("V{number}-T{micros}"));
             let done = query.execute(&mut self.connection).await.map_err(|e| self.fail(doing, &e))?;
             written.1 += done.rows_affected();
-            self.updated.push((ord, number));
         }
         Ok(written)
     }

@@ -7,7 +7,7 @@ use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rekek-site'
@@ -279,6 +279,35 @@ fn a_connection_lost_at_commit_is_safe_to_run_again() {
         assert_eq!(counts(&again)[usize::from(is_new)], counts(&r.import(""))[1], "{cut:?}");
         assert_eq!(r.value("SELECT count(*) FROM tenants WHERE version LIKE 'V3-%'"), "0", "no row twice");
     }
+}
+
+/// The file is swapped for another whole one after it was compared with its manifest: what was
+/// loaded is compared once more.
+#[test]
+fn a_file_that_changes_after_it_was_checked() {
+    let r = Rehearsal::postgres(30).rewrapped();
+    let before = r.state();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://postgres@{}/{}", listener.local_addr().unwrap(), r.database);
+    let line = "import out.csv --site-config site.toml";
+    let import = r.command_on(&url, line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It connects when it has checked the file; the server answers when the file is another.
+    let (mut client, _) = listener.accept().unwrap();
+    r.rewrap("export.csv", "other.csv", "kv2");
+    std::fs::copy(r.path("other.csv"), r.path("out.csv")).unwrap();
+    let mut server = TcpStream::connect(("127.0.0.1", r.cluster.port)).unwrap();
+    let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from_server, &mut to_client);
+    });
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut client, &mut server);
+        let _ = server.shutdown(Shutdown::Both);
+    });
+    let ran = finished(import);
+    assert_eq!(ran.status, 1);
+    assert!(ran.stderr.contains("out.csv is not the file that its manifest describes"), "{}", ran.stderr);
+    assert_eq!(r.state(), before);
 }
 
 #[test]
