@@ -19,29 +19,40 @@
 //! spelling that writers of this format produce, at full speed, and refuses to judge anything
 //! else. `tolerant` takes every spelling of the same object, and is the judge. [`independent`]
 //! is made of other people's parts (serde_json and the base64 crate) and shares nothing with the
-//! other two but the error type, so that a mistake of ours cannot hide from it.
+//! other two but the error type, so that a mistake of ours cannot hide from it. It alone is there
+//! without the feature `rewrap`: it is how `rekek-site` learns which key an envelope names, and
+//! nothing that could open one comes with it.
 //!
 //! The numbers, not the cipher, are what a plain implementation spends its time on. How they are
 //! read and written is chosen at run time: [`Tier`].
 
+#[cfg(feature = "rewrap")]
 pub mod cipher;
 pub mod independent;
+#[cfg(feature = "rewrap")]
 #[doc(hidden)]
 pub mod stages;
 
+#[cfg(feature = "rewrap")]
 mod numbers;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "rewrap", target_arch = "x86_64"))]
 mod simd;
+#[cfg(feature = "rewrap")]
 mod strict;
+#[cfg(feature = "rewrap")]
 mod text;
+#[cfg(feature = "rewrap")]
 mod tier;
+#[cfg(feature = "rewrap")]
 mod tolerant;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "rewrap"))]
 mod tests;
 
+#[cfg(feature = "rewrap")]
 pub use tier::{Tier, TierUnavailable, UnknownTier};
 
+#[cfg(feature = "rewrap")]
 use crate::secret::Plaintext;
 
 /// The scheme version that this module reads and writes.
@@ -70,6 +81,7 @@ pub enum EnvelopeError {
 
 /// One thread's buffers for reading and writing envelopes. They grow to the largest envelope met
 /// and stay there, so that a field costs no allocation once they are warm.
+#[cfg(feature = "rewrap")]
 #[derive(Default)]
 pub struct Scratch {
     /// The JSON, decoded or about to be encoded. Holds ciphertext only.
@@ -84,6 +96,7 @@ pub struct Scratch {
     kernel: tier::Kernel,
 }
 
+#[cfg(feature = "rewrap")]
 impl Scratch {
     /// Empty buffers, working with the [tier chosen](Tier::chosen) for this machine.
     pub fn new() -> Self {
@@ -97,6 +110,7 @@ impl Scratch {
 }
 
 /// An envelope that was read; its parts live in the [`Scratch`] that it was read with.
+#[cfg(feature = "rewrap")]
 pub struct Envelope<'s> {
     /// The key that it names: any string, the empty one included.
     pub key_id: &'s str,
@@ -109,6 +123,7 @@ pub struct Envelope<'s> {
 
 /// Reads an envelope in any of its spellings; white space ([`crate::row::is_space`]) around the
 /// whole text is ignored.
+#[cfg(feature = "rewrap")]
 pub fn read<'s>(text: &str, scratch: &'s mut Scratch) -> Result<Envelope<'s>, EnvelopeError> {
     read_bytes(text.as_bytes(), scratch)
 }
@@ -127,12 +142,14 @@ pub fn read_bytes<'s>(text: &[u8], scratch: &'s mut Scratch) -> Result<Envelope<
 
 /// Reads only which key an envelope names. It accepts and refuses exactly what [`read`] does: a
 /// key id taken from something that is no envelope would be a guess.
+#[cfg(feature = "rewrap")]
 pub fn key_id<'s>(text: &str, scratch: &'s mut Scratch) -> Result<&'s str, EnvelopeError> {
     read(text, scratch).map(|envelope| envelope.key_id)
 }
 
 /// Appends an envelope's text to `out`, in the canonical spelling: compact, fields in order,
 /// strings escaped only where JSON demands it.
+#[cfg(feature = "rewrap")]
 pub fn write(key_id: &str, nonce: &Nonce, ciphertext: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) {
     let json = strict::write(key_id, nonce, ciphertext, &mut scratch.json, scratch.kernel);
     text::encode(json, out);

@@ -18,9 +18,9 @@
 //! into an error, a report or a manifest; hold more of a table in memory than a few batches.
 
 #![deny(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 #![warn(missing_docs)]
 
-#[cfg(feature = "rewrap")]
 pub mod envelope;
 #[cfg(feature = "rewrap")]
 pub mod generate;
@@ -42,6 +42,8 @@ pub mod row;
 pub mod secret;
 #[cfg(feature = "rewrap")]
 pub mod signing_key;
+#[cfg(feature = "site")]
+pub mod site;
 pub mod site_config;
 pub mod stop;
 pub mod table;

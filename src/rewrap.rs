@@ -222,6 +222,7 @@ impl<'k> Rewrapper<'k> {
             failed.push(Failed { column: crate::row::ORGANIZATION_ID, reason: Reason::OrganizationId });
         }
         let mut outcomes = [Outcome::Absent; 3];
+        let unchecked_before = self.work.signing_keys_unchecked;
         for field in Field::ALL {
             let Some(text) = row.fields[field.index()].filter(|text| !is_absent(Some(text))) else {
                 continue;
@@ -233,6 +234,8 @@ impl<'k> Rewrapper<'k> {
             }
         }
         if !failed.is_empty() {
+            // Like all counters of fields: only of rows that did not fail.
+            self.work.signing_keys_unchecked = unchecked_before;
             return Ok(Err(failed));
         }
         let texts = &self.texts;

@@ -91,3 +91,89 @@ impl SigningKeyCheck {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use SigningKeyCheck::{Embedded, Full, Off};
+    use p256::SecretKey;
+    use p256::elliptic_curve::sec1::ToSec1Point as _;
+    use p256::pkcs8::der::asn1::OctetStringRef;
+    use p256::pkcs8::der::{Encode as _, pem::LineEnding};
+    use p256::pkcs8::spki::AlgorithmIdentifierRef;
+    use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _};
+
+    fn key(n: u8) -> SecretKey {
+        SecretKey::from_slice(&[n; 32]).unwrap()
+    }
+
+    fn public_value(key: &SecretKey) -> String {
+        let pem = key.public_key().to_public_key_pem(LineEnding::LF).unwrap();
+        serde_json::json!({"v": 1, "kid": "x", "alg": "ES256", "public_pem": pem}).to_string()
+    }
+
+    /// A private key's PEM with an embedded public key of one's choice.
+    fn pem(private: &SecretKey, embedded: Option<&[u8]>, curve: &ObjectIdentifier, label: &str) -> String {
+        let bytes = private.to_bytes();
+        let inner = EcPrivateKey { private_key: &bytes, parameters: None, public_key: embedded };
+        let inner = inner.to_der().unwrap();
+        let algorithm = AlgorithmIdentifierRef { oid: ALGORITHM_OID, parameters: Some(curve.into()) };
+        let der = PrivateKeyInfoRef::new(algorithm, OctetStringRef::new(&inner).unwrap()).to_der().unwrap();
+        pem_rfc7468::encode_string(label, LineEnding::LF, &der).unwrap()
+    }
+
+    #[test]
+    fn a_key_passes_beside_its_own_public_value_only() {
+        let (a, b) = (key(1), key(2));
+        let pem = a.to_pkcs8_pem(LineEnding::LF).unwrap();
+        for how in [Embedded, Full] {
+            assert_eq!(how.check(pem.as_bytes(), &public_value(&a)), Ok(()));
+            assert_eq!(how.check(pem.as_bytes(), &public_value(&b)), Err(SigningKeyError::Differs));
+        }
+        assert_eq!(Off.check(b"anything", "at all"), Ok(()));
+    }
+
+    #[test]
+    fn the_embedded_key_is_taken_at_its_word_and_recomputed_only_where_it_is_missing() {
+        let (a, b) = (key(1), key(2));
+        let point = |key: &SecretKey, compress| key.public_key().to_sec1_point(compress).as_bytes().to_vec();
+        for embedded in [None, Some(point(&a, false)), Some(point(&a, true))] {
+            let pem = pem(&a, embedded.as_deref(), &P256_OID, "PRIVATE KEY");
+            for how in [Embedded, Full] {
+                assert_eq!(
+                    how.check(pem.as_bytes(), &public_value(&a)),
+                    Ok(()),
+                    "points, not their spelling"
+                );
+                assert_eq!(how.check(pem.as_bytes(), &public_value(&b)), Err(SigningKeyError::Differs));
+            }
+        }
+        // One that lies: only the full check sees it.
+        let lying = pem(&a, Some(&point(&b, false)), &P256_OID, "PRIVATE KEY");
+        assert_eq!(Embedded.check(lying.as_bytes(), &public_value(&b)), Ok(()));
+        assert_eq!(Full.check(lying.as_bytes(), &public_value(&b)), Err(SigningKeyError::Differs));
+        assert_eq!(Full.check(lying.as_bytes(), &public_value(&a)), Ok(()));
+        // One that is no point of the curve.
+        let mut off_curve = point(&a, false);
+        off_curve[64] ^= 1;
+        let pem = pem(&a, Some(&off_curve), &P256_OID, "PRIVATE KEY");
+        assert_eq!(Embedded.check(pem.as_bytes(), &public_value(&a)), Err(SigningKeyError::Private));
+    }
+
+    #[test]
+    fn what_cannot_be_parsed_is_a_failure() {
+        let a = key(1);
+        let good = a.to_pkcs8_pem(LineEnding::LF).unwrap();
+        let p384 = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+        let other_curve = pem(&a, None, &p384, "PRIVATE KEY");
+        let other_label = pem(&a, None, &P256_OID, "EC PRIVATE KEY");
+        for private in ["", "x", &good[..100], &other_curve, &other_label] {
+            for how in [Embedded, Full] {
+                assert_eq!(how.check(private.as_bytes(), &public_value(&a)), Err(SigningKeyError::Private));
+            }
+        }
+        for public in ["", "null", "{}", "[]", r#"{"public_pem": 5}"#, r#"{"public_pem": "x"}"#] {
+            assert_eq!(Embedded.check(good.as_bytes(), public), Err(SigningKeyError::Public), "{public}");
+        }
+    }
+}

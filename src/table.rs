@@ -5,20 +5,29 @@
 //! is an Arrow record batch of at most [`BATCH_ROWS`] rows and about [`BATCH_BYTES`] bytes (one
 //! row of any size is always let through), so memory follows the batch and not the file.
 
+mod arrow;
 mod build;
 mod csv;
+mod decoder;
 mod format;
 mod layout;
+mod parquet;
+#[cfg(test)]
+mod round;
+mod slices;
+mod source;
+mod spelling;
+mod types;
 mod unique;
 
 pub use build::{TextBuilder, plain_text_type};
-pub use format::{Compression, Format, Input, OpenOptions, create, open};
+pub use format::{Compression, Format, Input, OpenOptions, create, open, standard_input};
 pub use layout::{Layout, Text, Texts};
 pub use unique::UniqueIds;
 
 use crate::row::Sha256Digest;
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use ::arrow::array::RecordBatch;
+use ::arrow::datatypes::SchemaRef;
 use sha2::{Digest as _, Sha256};
 use std::io::{self, Write};
 
@@ -31,6 +40,9 @@ pub const BATCH_BYTES: usize = 1 << 20;
 /// Bytes that one record may have: a row of 64 MiB fits many times, a file that is one endless
 /// quoted value does not fill the memory.
 pub const RECORD_BYTES_MAX: usize = 512 << 20;
+
+/// Columns a table may have; PostgreSQL's own limit is 1,600.
+const COLUMNS_MAX: usize = 4096;
 
 /// A table that is read once, from its first row to its last.
 pub trait TableReader: Send {
@@ -78,7 +90,7 @@ pub struct FileFacts {
 pub enum TableError {
     /// The file's bytes could not be had, or could not be written.
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[source] std::io::Error),
     /// A record is not what its format or its header asks for.
     #[error("line {line}: {what}")]
     Record {
@@ -101,6 +113,16 @@ pub enum TableError {
     /// Told to stop by a signal.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl From<std::io::Error> for TableError {
+    fn from(e: std::io::Error) -> Self {
+        if e.get_ref().is_some_and(|e| e.is::<format::WaitInterrupted>()) {
+            TableError::Interrupted
+        } else {
+            TableError::Io(e)
+        }
+    }
 }
 
 /// Bytes on their way to a file: counted and hashed.

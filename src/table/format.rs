@@ -1,8 +1,9 @@
 //! Which format a file has, and opening it.
 
-use super::{TableError, TableReader, TableWriter, csv};
+use super::{TableError, TableReader, TableWriter, arrow, csv, parquet};
 use crate::stop::Stop;
-use arrow::datatypes::SchemaRef;
+use ::arrow::datatypes::SchemaRef;
+use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,12 @@ pub enum Format {
     /// Comma-separated values with a header, as `psql \copy … csv header` writes them (RFC 4180,
     /// with `\n` as the line's end).
     Csv,
+    /// Apache Parquet.
+    Parquet,
+    /// An Arrow IPC file (Feather version 2).
+    Arrow,
+    /// An Arrow IPC stream: what pipes carry.
+    Arrows,
 }
 
 impl Format {
@@ -21,6 +28,9 @@ impl Format {
     pub fn of_path(path: &Path) -> Option<Format> {
         match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
             "csv" => Some(Format::Csv),
+            "parquet" => Some(Format::Parquet),
+            "arrow" | "feather" => Some(Format::Arrow),
+            "arrows" => Some(Format::Arrows),
             _ => None,
         }
     }
@@ -29,7 +39,16 @@ impl Format {
     pub fn name(self) -> &'static str {
         match self {
             Format::Csv => "csv",
+            Format::Parquet => "parquet",
+            Format::Arrow => "arrow",
+            Format::Arrows => "arrows",
         }
+    }
+
+    /// Whether a file of this format can be read from its first byte to its last, as a pipe is.
+    /// The others have their directory at the end.
+    fn streams(self) -> bool {
+        matches!(self, Format::Csv | Format::Arrows)
     }
 }
 
@@ -89,61 +108,121 @@ pub fn open(input: &Input, options: &OpenOptions) -> Result<Box<dyn TableReader>
     let format = input.format(options.format).ok_or_else(|| {
         TableError::Table("cannot tell the format by the name; say it with --input-format".into())
     })?;
-    let bytes: Box<dyn Read + Send> = match input {
-        Input::Stdin => Box::new(WaitingStdin { stop: options.stop.clone() }),
-        Input::File(path) => {
-            let file = File::open(path)?;
-            if file.metadata()?.is_dir() {
-                return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
-            }
-            Box::new(file)
-        }
+    let (file, regular) = match input {
+        Input::Stdin => (rustix::io::dup(rustix::stdio::stdin()).map_err(io::Error::from)?.into(), false),
+        Input::File(path) => open_file(path)?,
+    };
+    if !format.streams() && !regular {
+        return Err(TableError::Table(format!(
+            "a {} file cannot be read from a pipe: its directory stands at its end. \
+             Name a regular file, or pass an Arrow stream (--input-format arrows)",
+            format.name()
+        )));
+    }
+    let bytes = |file| -> Box<dyn Read + Send> {
+        if regular { Box::new(file) } else { Box::new(Waiting { file, stop: options.stop.clone() }) }
     };
     Ok(match format {
-        Format::Csv => Box::new(csv::CsvReader::new(bytes)?),
+        Format::Csv => Box::new(csv::CsvReader::new(bytes(file))?),
+        Format::Arrows => Box::new(arrow::ArrowStreamReader::new(bytes(file))?),
+        Format::Arrow => Box::new(arrow::ArrowFileReader::new(file, &options.stop)?),
+        Format::Parquet => Box::new(parquet::ParquetReader::new(file, &options.stop)?),
     })
+}
+
+/// Opens an input by its name; says whether it is a regular file.
+fn open_file(path: &Path) -> Result<(File, bool), TableError> {
+    // A FIFO that nobody writes to would hold an open without NONBLOCK, deaf to signals; Waiting
+    // waits for its bytes. A regular file takes no notice of the flag.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?);
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
+    }
+    Ok((file, metadata.is_file()))
 }
 
 /// How an output's bytes are compressed, where its format can do that.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+///
+/// Ciphertext in base64 of decimal numbers has half of its bits to spare. A row of 3,369 bytes
+/// takes, in Parquet, 1,769 bytes and 12 us with snappy, 1,217 and 15 us with zstd, 1,803 and 17 us
+/// with lz4, and 3 us with none. Snappy is what most writers of Parquet use unasked; zstd is for
+/// small media across the air gap. Arrow and CSV, which are for pipes and for speed, are plain
+/// unless told otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Compression {
-    /// The format's usual way.
+    /// The format's usual way: snappy in Parquet, none in Arrow and CSV.
     #[default]
     Usual,
+    /// No compression.
+    None,
+    /// Snappy (Parquet).
+    Snappy,
+    /// LZ4 (Parquet, Arrow).
+    Lz4,
+    /// Zstandard, level 1 (Parquet, Arrow).
+    Zstd,
 }
 
 /// Begins a table: writes its header to `to`.
+///
+/// A column that the format cannot hold, or a compression that it does not have, is refused here.
 pub fn create<W: Write + Send + 'static>(
     to: W,
     format: Format,
-    _compression: Compression,
+    compression: Compression,
     schema: &SchemaRef,
 ) -> Result<Box<dyn TableWriter<W>>, TableError> {
     Ok(match format {
-        Format::Csv => Box::new(csv::CsvWriter::new(to, schema)?),
+        Format::Csv => {
+            if !matches!(compression, Compression::Usual | Compression::None) {
+                return Err(TableError::Table("CSV has no compression".into()));
+            }
+            Box::new(csv::CsvWriter::new(to, schema)?)
+        }
+        Format::Parquet => Box::new(parquet::ParquetWriter::new(to, schema, parquet::codec(compression))?),
+        Format::Arrow => Box::new(arrow::ArrowWriter::file(to, schema, arrow::codec(compression)?)?),
+        Format::Arrows => Box::new(arrow::ArrowWriter::stream(to, schema, arrow::codec(compression)?)?),
     })
 }
 
-/// Standard input that can be interrupted while it waits: the signal only sets a flag, and a
-/// plain `read` would go on waiting for bytes that may never come.
-struct WaitingStdin {
+/// Standard input, for whatever is read from it: a table, keys, organizations. A wait for it ends
+/// when a stop is asked for.
+pub fn standard_input(stop: &Stop) -> io::Result<impl Read + Send + use<>> {
+    let file = rustix::io::dup(rustix::stdio::stdin())?.into();
+    Ok(Waiting { file, stop: stop.clone() })
+}
+
+/// A pipe that can be interrupted while it waits: the signal only sets a flag, and a plain `read`
+/// would go on waiting for bytes that may never come.
+struct Waiting {
+    file: File,
     stop: Stop,
 }
 
-impl Read for WaitingStdin {
+/// The wait was ended by a signal. It travels as an `io::Error` and becomes
+/// [`TableError::Interrupted`].
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(super) struct WaitInterrupted;
+
+impl Read for Waiting {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let stdin = rustix::stdio::stdin();
         loop {
             if self.stop.is_requested() {
                 // Not ErrorKind::Interrupted: readers take that as "try again".
-                return Err(io::Error::other("interrupted"));
+                return Err(io::Error::other(WaitInterrupted));
             }
-            let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
+            let mut fds = [PollFd::new(&self.file, PollFlags::IN)];
             let tick = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
             match poll(&mut fds, Some(&tick)) {
                 Ok(0) | Err(rustix::io::Errno::INTR) => continue,
-                Ok(_) => return Ok(rustix::io::read(stdin, buf)?),
+                Ok(_) => match rustix::io::read(&self.file, &mut *buf) {
+                    Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => continue,
+                    read => return Ok(read?),
+                },
                 Err(e) => return Err(e.into()),
             }
         }

@@ -90,7 +90,8 @@ pub struct Texts<'a> {
     pub source_digests: Option<[Text<'a>; 3]>,
 }
 
-fn is_text(data_type: &DataType) -> bool {
+/// Whether a column of this type is read as text.
+pub(super) fn is_text(data_type: &DataType) -> bool {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
         DataType::Dictionary(_, values) => is_text(values),

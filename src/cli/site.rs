@@ -1,0 +1,148 @@
+//! What the commands of `rekek-site` share: the database argument, progress, the report's ways out.
+
+use crate::progress::Progress;
+use crate::status::{Interrupted, Usage};
+use crate::{PROGRAM, paths};
+use clap::Args;
+use rekek::publish::{self, Existing};
+use rekek::site::connect::Database;
+use rekek::site::{SiteError, Step, Watch};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+
+/// The database.
+#[derive(Args)]
+pub struct DatabaseArgument {
+    /// The database: postgres://… or sqlite:FILE
+    // Not parsed by clap, whose message would quote it, password and all.
+    #[arg(long = "db", value_name = "URL", hide_default_value = true)]
+    url: String,
+}
+
+impl DatabaseArgument {
+    pub fn parse(&self) -> Result<Database, Usage> {
+        Database::parse(&self.url).map_err(|e| Usage(e.to_string()))
+    }
+}
+
+/// The end of arguments that make no sense, or that ask for help. A message of clap's can quote an
+/// argument, and an argument can be a URL with a password.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    let status = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    let text = error.render();
+    if !error.use_stderr() {
+        // Help is styled and holds nothing of the arguments.
+        return if error.print().is_ok() { status } else { ExitCode::FAILURE };
+    }
+    let mut text = text.to_string();
+    for argument in std::env::args().skip(1) {
+        for part in argument.split('=').chain([argument.as_str()]) {
+            if part.contains("://") || part.contains('@') {
+                text = text.replace(part, "URL");
+            }
+        }
+    }
+    eprint!("{text}");
+    status
+}
+
+/// The library's error on its way to an exit status.
+pub fn stopped(error: SiteError) -> anyhow::Error {
+    if error.is_interruption() {
+        let what = error.to_string();
+        return match what.as_str() {
+            "interrupted" => Interrupted.into(),
+            _ => anyhow::Error::new(Interrupted).context(what),
+        };
+    }
+    error.into()
+}
+
+/// Progress on a terminal, a line for each step.
+pub struct Shown {
+    quiet: bool,
+    line: Mutex<Option<Progress>>,
+}
+
+impl Shown {
+    pub fn new(quiet: bool) -> Self {
+        Shown { quiet, line: Mutex::new(None) }
+    }
+
+    /// Takes the line away.
+    pub fn end(self) {}
+}
+
+impl Watch for Shown {
+    fn step(&self, _: Step, total: Option<u64>) {
+        let mut line = self.line.lock().expect("nobody panics with it");
+        *line = None;
+        *line = Some(Progress::new(total, self.quiet));
+    }
+
+    fn rows(&self, rows: u64) {
+        if let Some(line) = &*self.line.lock().expect("nobody panics with it") {
+            line.advance(rows);
+        }
+    }
+}
+
+/// Where a report goes beside the table for people.
+#[derive(Args)]
+pub struct ReportArguments {
+    /// Write the report to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ReportArguments {
+    /// Refuses a report that would take the place of another file of the command, or of any other.
+    pub fn check(
+        &self,
+        read: &[(&str, PathBuf)],
+        written: &[(&str, &Path)],
+        existing: Existing,
+    ) -> anyhow::Result<()> {
+        let mut all = written.to_vec();
+        if let Some(path) = &self.report {
+            all.insert(0, ("the report", path));
+        }
+        paths::refuse_clashes(&all, read)?;
+        if let Some(path) = &self.report {
+            publish::check(path, existing)?;
+        }
+        Ok(())
+    }
+
+    /// Says it: on standard output, or on stderr where that carries data; and into the file.
+    pub fn say(
+        &self,
+        report: &impl Serialize,
+        table: String,
+        stdout_is_data: bool,
+        existing: Existing,
+    ) -> anyhow::Result<()> {
+        let json = serde_json::to_string_pretty(report)? + "\n";
+        if let Some(path) = &self.report {
+            publish::publish_bytes(path, json.as_bytes(), existing)?;
+        }
+        let text = if self.json { json } else { table };
+        if stdout_is_data {
+            crate::status::say(text.trim_end());
+            Ok(())
+        } else {
+            crate::people::print(&text)
+        }
+    }
+}
+
+/// A warning of this program's.
+pub fn warn(warning: impl std::fmt::Display) {
+    crate::status::warn(PROGRAM, warning);
+}

@@ -1,0 +1,147 @@
+//! `rekek-site import`.
+
+use crate::people::{aligned, count};
+use crate::site::{DatabaseArgument, ReportArguments, Shown, stopped, warn};
+use crate::status::{Outcome, Usage, stop_on_signals};
+use clap::{Args, ValueEnum};
+use rekek::publish::Existing;
+use rekek::row::Sha256Digest;
+use rekek::site::import::{LOCK_TIMEOUT, OnConflict, Options, run as import};
+use rekek::site::report::ImportReport;
+use rekek::table::Format;
+use std::path::PathBuf;
+
+/// Conflicts that the table for people names; the JSON lists more.
+const SHOWN_CONFLICTS: usize = 10;
+
+/// The arguments as typed.
+#[derive(Args)]
+pub struct Arguments {
+    /// The output of `rekek rewrap`; a file, since it is read twice
+    input: PathBuf,
+
+    #[command(flatten)]
+    database: DatabaseArgument,
+
+    /// The input's manifest [default: INPUT.manifest.json]
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+
+    /// The manifest's own SHA-256, as `rekek rewrap` printed it
+    #[arg(long, value_name = "HEX")]
+    manifest_sha256: Option<Sha256Digest>,
+
+    /// The service's configuration, TOML: the input's target key must be its current_encryption_key_id
+    #[arg(long, value_name = "FILE")]
+    site_config: Option<PathBuf>,
+
+    /// Do everything, and roll it back
+    #[arg(long)]
+    dry_run: bool,
+
+    /// What to do about rows that were changed since the export
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = HowOnConflict::Abort)]
+    on_conflict: HowOnConflict,
+
+    /// Commit after every so many rows [default: one transaction]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    batch_rows: Option<u64>,
+
+    /// How long to wait for a lock that another session holds; 0 waits for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = LOCK_TIMEOUT, value_parser = clap::value_parser!(u32).range(..=2_000_000))]
+    lock_timeout: u32,
+
+    #[command(flatten)]
+    report: ReportArguments,
+
+    /// Format of the input [default: by its name]
+    #[arg(long, value_name = "FORMAT")]
+    input_format: Option<Format>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum HowOnConflict {
+    /// Write nothing
+    Abort,
+    /// Write the other rows
+    Skip,
+}
+
+/// Does it.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let database = arguments.database.parse()?;
+    if !arguments.input.metadata().map_or(true, |m| m.is_file()) || arguments.input.as_os_str() == "-" {
+        return Err(Usage("an import reads its input twice: name a regular file".into()).into());
+    }
+    let mut read = vec![("the input", arguments.input.clone())];
+    read.extend(arguments.manifest.clone().map(|path| ("the manifest", path)));
+    read.extend(arguments.site_config.clone().map(|path| ("the site configuration", path)));
+    arguments.report.check(&read, &[], Existing::Refuse)?;
+    let options = Options {
+        format: arguments.input_format,
+        manifest: arguments.manifest.clone(),
+        manifest_sha256: arguments.manifest_sha256,
+        site_config: arguments.site_config.clone(),
+        dry_run: arguments.dry_run,
+        on_conflict: match arguments.on_conflict {
+            HowOnConflict::Abort => OnConflict::Abort,
+            HowOnConflict::Skip => OnConflict::Skip,
+        },
+        batch_rows: arguments.batch_rows,
+        lock_timeout: arguments.lock_timeout,
+        ..Options::new(arguments.input.clone())
+    };
+    options.unchecked().iter().for_each(warn);
+    let shown = Shown::new(false);
+    let report = import(&database, &options, &stop_on_signals()?, &shown).map_err(stopped)?;
+    shown.end();
+    arguments.report.say(&report, table(&report), false, Existing::Refuse)?;
+    Ok(answer(&report).map_or(Outcome::Done, Outcome::No))
+}
+
+fn answer(report: &ImportReport) -> Option<String> {
+    let n = report.counts.rows_conflicted;
+    if n == 0 {
+        return None;
+    }
+    let went = match (report.dry_run, report.committed, report.batches_committed) {
+        (true, ..) => "nothing was written, as asked".to_owned(),
+        (_, true, _) => "the other rows were written".to_owned(),
+        (_, false, 0) => "nothing was written".to_owned(),
+        (_, false, batches) => format!("the {batches} batches before were written, this one was not"),
+    };
+    Some(format!(
+        "{n} rows conflict and were left as they are, {went}; export and re-wrap them again (--org)"
+    ))
+}
+
+fn table(report: &ImportReport) -> String {
+    let counts = &report.counts;
+    let mut lines: Vec<(String, String)> = Vec::new();
+    let mut line = |label: &str, value: String| lines.push((label.to_owned(), value));
+    line("input", format!("{}, {} rows", report.input.file, count(report.input.rows)));
+    line("target key", rekek::row::printable(report.target_key_id.as_str()));
+    line("rows examined", count(counts.rows_examined));
+    line("  updated", count(counts.rows_updated));
+    line("  already applied", count(counts.rows_already_applied));
+    line("  unchanged", count(counts.rows_unchanged));
+    line("  conflicted", count(counts.rows_conflicted));
+    for conflict in report.conflicts.iter().take(SHOWN_CONFLICTS) {
+        line("conflict", format!("{}: {}", conflict.organization_id, conflict.reason.name()));
+    }
+    let more = counts.rows_conflicted.saturating_sub(SHOWN_CONFLICTS as u64);
+    if more > 0 {
+        line("conflict", format!("… and {} more", count(more)));
+    }
+    let committed = match (report.dry_run, report.committed) {
+        (true, _) => "no: a dry run, everything was rolled back".to_owned(),
+        (false, true) if report.batches_committed == 0 => "yes: there was nothing to write".to_owned(),
+        (false, true) if report.batches_committed == 1 => "yes, in one transaction".to_owned(),
+        (false, true) => format!("yes, in {} transactions", count(report.batches_committed)),
+        (false, false) if report.batches_committed == 0 => "no: nothing was written".to_owned(),
+        (false, false) => format!("only {} transactions", count(report.batches_committed)),
+    };
+    line("committed", committed);
+    line("took", format!("{:.1} s", report.elapsed_seconds));
+    aligned(&lines)
+}

@@ -1,0 +1,61 @@
+//! `rekek-site init`.
+
+use crate::people::{aligned, count};
+use crate::site::{DatabaseArgument, Shown, stopped, warn};
+use crate::status::{Outcome, stop_on_signals};
+use clap::Args;
+use rekek::site::init::{Generation, Options, run as init};
+use rekek::site::report::InitReport;
+use rekek::table::{Format, Input};
+use std::io::Write as _;
+use std::path::PathBuf;
+
+/// The arguments as typed.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    database: DatabaseArgument,
+
+    /// Fill the tables from this export: any of their columns, by name; `-` is standard input
+    #[arg(long, value_name = "EXPORT")]
+    rows: Option<PathBuf>,
+
+    /// Which tables: the first generation's have encryption_key_id, the second's do not
+    #[arg(long, value_name = "1|2", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
+    generation: u8,
+
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Format of the export [default: by its name]
+    #[arg(long, value_name = "FORMAT")]
+    input_format: Option<Format>,
+}
+
+/// Does it.
+pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+    let database = arguments.database.parse()?;
+    let options = Options {
+        generation: if arguments.generation == 1 { Generation::First } else { Generation::Second },
+        rows: arguments.rows.as_deref().map(Input::from_argument),
+        format: arguments.input_format,
+    };
+    let shown = Shown::new(false);
+    let report = init(&database, &options, &stop_on_signals()?, &shown).map_err(stopped)?;
+    shown.end();
+    if !report.columns_ignored.is_empty() {
+        warn(format_args!("columns that the tables do not have: {}", report.columns_ignored.join(", ")));
+    }
+    let text = if arguments.json { serde_json::to_string_pretty(&report)? + "\n" } else { table(&report) };
+    write!(std::io::stdout(), "{text}")?;
+    Ok(Outcome::Done)
+}
+
+fn table(report: &InitReport) -> String {
+    aligned(&[
+        ("generation", report.generation.to_string()),
+        ("organizations", count(report.rows)),
+        ("took", format!("{:.1} s", report.elapsed_seconds)),
+    ])
+}

@@ -1,0 +1,348 @@
+//! Which database, and a connection to it.
+//!
+//! It owns the reading of the URL and of what the environment adds to it, and the words in which
+//! a database's error is told. It never lets a password, or anything that could be a piece of
+//! one, into a message: a URL that reads in a surprising way is refused without being quoted.
+
+use super::{SiteError, unless_stopped};
+use crate::stop::Stop;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSslMode};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a connection may take unless `connect_timeout` or `PGCONNECT_TIMEOUT` says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A database, as `--db` names it.
+#[derive(Clone)]
+pub enum Database {
+    /// A PostgreSQL server's.
+    Postgres(Postgres),
+    /// A file of SQLite.
+    Sqlite(Sqlite),
+}
+
+/// Where a PostgreSQL database is.
+#[derive(Clone)]
+pub struct Postgres {
+    // Never shown: it has the password.
+    options: PgConnectOptions,
+    connect_timeout: Duration,
+}
+
+/// Where a SQLite database is.
+#[derive(Clone)]
+pub struct Sqlite {
+    options: SqliteConnectOptions,
+}
+
+/// The query parameters of a URL that are understood. sqlx passes over all others without a word:
+/// a misspelt `sslmode` would quietly be a connection without TLS.
+const PARAMETERS: [&str; 14] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+    "passfile",
+    "connect_timeout",
+];
+
+const URL_FORM: &str = "it is postgres://USER@HOST:PORT/DATABASE (what is left out comes from the PG* variables) or \
+     sqlite:FILE; in a user or a password write characters such as @ : / ? # in percent encoding";
+
+impl Database {
+    /// Reads a URL, with the `PG*` variables and the password file for what it leaves out.
+    pub fn parse(url: &str) -> Result<Database, SiteError> {
+        if let Some(file) = url.strip_prefix("sqlite:") {
+            return Sqlite::parse(url, file).map(Database::Sqlite);
+        }
+        Postgres::parse(url).map(Database::Postgres)
+    }
+
+    /// The database's name for a message, without user and password.
+    pub fn name(&self) -> String {
+        match self {
+            Database::Postgres(p) => p.name(),
+            Database::Sqlite(s) => s.name(),
+        }
+    }
+}
+
+impl Postgres {
+    fn parse(url: &str) -> Result<Postgres, SiteError> {
+        let bad = || SiteError::Url(URL_FORM);
+        let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
+        let rest = rest.ok_or_else(bad)?;
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, database) = place.split_once('/').unwrap_or((place, ""));
+        // An unescaped # / ? @ in a password moves the rest of it into another part of the URL,
+        // from where it would get into messages as a host's or a database's name.
+        let misplaced = rest.contains('#')
+            || database.contains(['/', '@', ':'])
+            || query.contains('@')
+            || authority.matches('@').count() > 1;
+        if misplaced {
+            return Err(bad());
+        }
+        check_variables()?;
+        let mut kept = Vec::new();
+        let mut connect_timeout = None;
+        let mut passfile = None;
+        for parameter in query.split('&').filter(|p| !p.is_empty()) {
+            let (name, value) = parameter.split_once('=').ok_or_else(bad)?;
+            if !PARAMETERS.contains(&name) && !name.starts_with("options[") {
+                return Err(SiteError::Url(
+                    "it has a parameter that is not known; known are sslmode, sslrootcert, sslcert, sslkey, host, \
+                     hostaddr, port, dbname, user, password, passfile, connect_timeout, application_name, options",
+                ));
+            }
+            match name {
+                "connect_timeout" => {
+                    let seconds = value
+                        .parse()
+                        .map_err(|_| SiteError::Url("connect_timeout is not a whole number of seconds"))?;
+                    connect_timeout = Some(seconds);
+                }
+                "passfile" => passfile = Some(PathBuf::from(percent_decoded(value).ok_or_else(bad)?)),
+                "sslmode" => {
+                    value.parse::<PgSslMode>().map_err(|_| {
+                        SiteError::Url(
+                            "sslmode is none of disable, allow, prefer, require, verify-ca, verify-full",
+                        )
+                    })?;
+                    kept.push(parameter);
+                }
+                _ => kept.push(parameter),
+            }
+        }
+        let connect_timeout =
+            connect_timeout.or_else(|| std::env::var("PGCONNECT_TIMEOUT").ok()?.parse().ok());
+        let url = format!("postgres://{place}?{}", kept.join("&"));
+        // The message of sqlx could quote a part of the URL.
+        let mut options: PgConnectOptions = url.parse().map_err(|_| bad())?;
+        if let Some(file) = passfile
+            && let Some(password) = password_from(&file, &options)?
+        {
+            options = options.password(&password);
+        }
+        if options.get_application_name().is_none() {
+            options = options.application_name("rekek-site");
+        }
+        Ok(Postgres {
+            options: options.disable_statement_logging(),
+            connect_timeout: match connect_timeout {
+                Some(0) => Duration::MAX, // as libpq: no limit
+                Some(seconds) => Duration::from_secs(seconds),
+                None => CONNECT_TIMEOUT,
+            },
+        })
+    }
+
+    fn name(&self) -> String {
+        let place = match self.options.get_socket() {
+            Some(folder) => folder.display().to_string(),
+            None => format!("{}:{}", self.options.get_host(), self.options.get_port()),
+        };
+        let database = self.options.get_database().unwrap_or(self.options.get_username());
+        format!("the database {database} at {place}")
+    }
+
+    /// Connects.
+    pub(super) async fn connect(&self, stop: &Stop) -> Result<PgConnection, SiteError> {
+        let fail = |what: String| SiteError::Connect {
+            to: format!("{} as {}", self.name(), self.options.get_username()),
+            what,
+        };
+        unless_stopped(stop, async {
+            let connecting = PgConnection::connect_with(&self.options);
+            if self.connect_timeout == Duration::MAX {
+                return connecting.await.map_err(|e| fail(describe(&e)));
+            }
+            match tokio::time::timeout(self.connect_timeout, connecting).await {
+                Ok(connected) => connected.map_err(|e| fail(describe(&e))),
+                Err(_) => Err(fail(format!("no answer within {} s", self.connect_timeout.as_secs()))),
+            }
+        })
+        .await
+    }
+}
+
+impl Sqlite {
+    fn parse(url: &str, file: &str) -> Result<Sqlite, SiteError> {
+        let file = file.trim_start_matches("//").split('?').next().unwrap_or_default();
+        if file.is_empty() || file == ":memory:" {
+            return Err(SiteError::Url("SQLite's form is sqlite:FILE"));
+        }
+        let options = url.parse::<SqliteConnectOptions>();
+        let options = options.map_err(|_| SiteError::Url("SQLite's form is sqlite:FILE"))?;
+        Ok(Sqlite { options: options.create_if_missing(false).disable_statement_logging() })
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        self.options.get_filename()
+    }
+
+    fn name(&self) -> String {
+        format!("the database {}", self.path().display())
+    }
+
+    /// Opens the file; `create` makes it where it is not there. `busy` is how long to wait for
+    /// another process's lock.
+    pub(super) async fn connect(&self, create: bool, busy: Duration) -> Result<SqliteConnection, SiteError> {
+        let fail = |what| SiteError::Connect { to: self.name(), what };
+        if !create && !self.path().exists() {
+            return Err(fail("there is no such file".into()));
+        }
+        let options = self.options.clone().create_if_missing(create).busy_timeout(busy);
+        SqliteConnection::connect_with(&options).await.map_err(|e| fail(describe(&e)))
+    }
+}
+
+/// Variables that sqlx would pass over where they do not parse: a misspelt `PGSSLMODE` would
+/// quietly be a connection that nobody verifies.
+fn check_variables() -> Result<(), SiteError> {
+    let wrong = |name: &'static str, ok: fn(&str) -> bool| match std::env::var(name) {
+        Ok(value) => !ok(&value),
+        Err(std::env::VarError::NotPresent) => false,
+        Err(std::env::VarError::NotUnicode(_)) => true,
+    };
+    if wrong("PGSSLMODE", |v| v.parse::<PgSslMode>().is_ok()) {
+        let what = "is none of disable, allow, prefer, require, verify-ca, verify-full";
+        return Err(SiteError::Variable { name: "PGSSLMODE", what });
+    }
+    if wrong("PGPORT", |v| v.parse::<u16>().is_ok()) {
+        return Err(SiteError::Variable { name: "PGPORT", what: "is not a port's number" });
+    }
+    if wrong("PGCONNECT_TIMEOUT", |v| v.parse::<u64>().is_ok()) {
+        return Err(SiteError::Variable {
+            name: "PGCONNECT_TIMEOUT",
+            what: "is not a whole number of seconds",
+        });
+    }
+    if std::env::var_os("PGSERVICE").is_some_and(|v| !v.is_empty()) {
+        return Err(SiteError::Variable {
+            name: "PGSERVICE",
+            what: "is not supported: name host, port and database in the URL",
+        });
+    }
+    Ok(())
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        if *first == b'%' {
+            let [a, b, after @ ..] = after else { return None };
+            let mut byte = [0];
+            hex::decode_to_slice([*a, *b], &mut byte).ok()?;
+            bytes.push(byte[0]);
+            rest = after;
+        } else {
+            bytes.push(*first);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The password that a password file (libpq's format: `host:port:database:user:password`, `*` for
+/// any, `\` before `:` and `\`) has for a connection.
+fn password_from(file: &Path, options: &PgConnectOptions) -> Result<Option<String>, SiteError> {
+    let doing = "reading the password file that the database URL names";
+    let io = |source| SiteError::Io { doing, source };
+    let metadata = std::fs::metadata(file).map_err(io)?;
+    use std::os::unix::fs::PermissionsExt as _;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(io(std::io::Error::other("others can read it; its mode must be 0600")));
+    }
+    let text = std::fs::read_to_string(file).map_err(io)?;
+    let host = match options.get_socket() {
+        Some(_) => "localhost".to_owned(),
+        None if options.get_host().starts_with('/') => "localhost".to_owned(),
+        None => options.get_host().to_owned(),
+    };
+    let port = options.get_port().to_string();
+    let database = options.get_database().unwrap_or(options.get_username());
+    let wanted = [&host, &port, database, options.get_username()];
+    for line in text.lines().filter(|l| !l.starts_with('#')) {
+        let mut parts = vec![String::new()];
+        let mut letters = line.chars();
+        while let Some(letter) = letters.next() {
+            let count = parts.len();
+            let part = &mut parts[count - 1];
+            match letter {
+                '\\' => part.extend(letters.next()),
+                ':' if count < 5 => parts.push(String::new()),
+                letter => part.push(letter),
+            }
+        }
+        if parts.len() == 5 && wanted.iter().zip(&parts).all(|(w, p)| p == "*" || p == w) {
+            return Ok(parts.pop());
+        }
+    }
+    Ok(None)
+}
+
+/// What a database's error may say: the server's own words where they name tables, roles and
+/// states, and only the SQLSTATE where they could quote a value (data exceptions, violated
+/// constraints, a trigger's own message).
+pub(super) fn describe(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(e) => {
+            if let Some(e) = e.try_downcast_ref::<PgDatabaseError>() {
+                let code = e.code();
+                return match &code[..2] {
+                    "22" => format!("a value does not fit its column (SQLSTATE {code})"),
+                    "23" => match e.constraint() {
+                        Some(name) => format!("the constraint {name} is violated (SQLSTATE {code})"),
+                        None => format!("a constraint is violated (SQLSTATE {code})"),
+                    },
+                    "08" | "0A" | "25" | "28" | "3D" | "3F" | "40" | "42" | "53" | "54" | "55" | "57"
+                    | "58" | "XX" => {
+                        format!("{} (SQLSTATE {code})", e.message())
+                    }
+                    _ => format!("the database refused it (SQLSTATE {code}; its log has the words)"),
+                };
+            }
+            // SQLite's messages name tables, columns and states, never values.
+            e.message().to_owned()
+        }
+        sqlx::Error::Io(e) => e.to_string(),
+        sqlx::Error::Tls(e) => format!("TLS: {e}"),
+        sqlx::Error::Configuration(e) => e.to_string(),
+        sqlx::Error::Protocol(_) => "the server does not speak as PostgreSQL does".into(),
+        sqlx::Error::ColumnDecode { index, .. } => format!("the column {index} has an unexpected type"),
+        _ => "the database driver failed".into(),
+    }
+}
+
+/// The SQLSTATE of a PostgreSQL error.
+pub(super) fn sqlstate(error: &sqlx::Error) -> Option<&str> {
+    match error {
+        sqlx::Error::Database(e) => e.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::code),
+        _ => None,
+    }
+}
+
+/// The error of a statement.
+pub(super) fn failed(doing: &'static str, error: &sqlx::Error) -> SiteError {
+    let what = describe(error);
+    let gone = match error {
+        sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => true,
+        // The server was told to end (57P01 to 57P03): the same for whoever waits here.
+        _ => sqlstate(error).is_some_and(|code| code.starts_with("57P")),
+    };
+    if gone { SiteError::Lost { doing, what } } else { SiteError::Database { doing, what } }
+}

@@ -1,0 +1,721 @@
+//! Everything that is said to PostgreSQL (11 or later), in SQL and in `COPY`'s binary format.
+//!
+//! Each function works in the transaction that its caller began, and names the locks it takes.
+//! Statements of an import join the temporary table to the site's tables by index, row by row
+//! ([`SETTINGS`]): so the cost follows the rows of the file and not those of the table, and no
+//! digest can be taken for a join key (the planner would then digest the whole table).
+
+use super::changes::{Change, Loaded, Row, Source};
+use super::connect::{failed, sqlstate};
+use super::export::{Batches, COLUMNS};
+use super::import::{Range, Store};
+use super::init::{
+    Column, Filling, Generation, KEY_COLUMN, TENANT_COLUMNS, expressions, field_places, key_of,
+};
+use super::report::{Conflict, Conflicts, ImportCounts, Reason};
+use super::{CONFIG, SiteError, TENANTS, Watch};
+use crate::manifest::Snapshot;
+use crate::report::LISTED_MAX;
+use crate::row::{Field, KeyId, OrgId};
+use futures_util::StreamExt as _;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Row as _};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+/// What every transaction sets for itself.
+///
+/// - `row_security`: rows that a policy hides would be missing without a word; so it is an error.
+/// - `jit`: compiling costs more than these statements.
+/// - The time limits are for the service's short statements (`pg_dump` sets them aside likewise).
+const SETTINGS: &str = "
+    SET LOCAL row_security = off;
+    SET LOCAL jit = off;
+    SET LOCAL statement_timeout = 0;
+    SET LOCAL idle_in_transaction_session_timeout = 0;
+    SET LOCAL enable_hashjoin = off;
+    SET LOCAL enable_mergejoin = off;
+    SET LOCAL enable_seqscan = off;
+";
+
+/// Runs statements without parameters.
+async fn run(connection: &mut PgConnection, sql: impl Into<String>) -> Result<u64, sqlx::Error> {
+    let done = sqlx::raw_sql(AssertSqlSafe(sql.into())).execute(connection).await?;
+    Ok(done.rows_affected())
+}
+
+/// The tables' columns, as far as the role can see the tables at all.
+struct Tables(BTreeMap<String, BTreeSet<String>>);
+
+impl Tables {
+    /// Reads the catalogue; locks nothing.
+    async fn read(connection: &mut PgConnection) -> Result<Tables, sqlx::Error> {
+        let rows = sqlx::query(
+            "SELECT t.name, a.attname::text AS attname
+             FROM unnest(ARRAY['tenants', 'tenant_identity_config']) AS t(name)
+             JOIN pg_attribute a ON a.attrelid = to_regclass(t.name)::oid AND a.attnum > 0 AND NOT a.attisdropped",
+        )
+        .persistent(false)
+        .fetch_all(connection)
+        .await?;
+        let mut tables = BTreeMap::<String, BTreeSet<String>>::new();
+        for row in rows {
+            tables.entry(row.try_get(0)?).or_default().insert(row.try_get(1)?);
+        }
+        Ok(Tables(tables))
+    }
+
+    fn has(&self, table: &str, column: &str) -> bool {
+        self.0.get(table).is_some_and(|columns| columns.contains(column))
+    }
+
+    /// Refuses a database that lacks one of the columns.
+    fn need(&self, database: &str, columns: &[(&str, &str)]) -> Result<(), SiteError> {
+        let lacking = |what| SiteError::NotASite { database: database.into(), what };
+        for (table, column) in columns {
+            if !self.0.contains_key(*table) {
+                return Err(lacking(format!(
+                    "has no table {table} that this role can see: is it the site's, and the search_path right?"
+                )));
+            }
+            if !self.has(table, column) {
+                return Err(lacking(format!(
+                    "has a table {table} without the column {column}: not a site's"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses where the role lacks one of the rights, and says how to give all that are missing.
+async fn check_rights(
+    connection: &mut PgConnection,
+    needed: &[(&'static str, &'static str, &'static str)],
+    temporary: bool,
+) -> Result<(), SiteError> {
+    let doing = "looking up the rights of the database role";
+    let part = |i: usize| needed.iter().map(|n| [n.0, n.1, n.2][i].to_owned()).collect::<Vec<String>>();
+    let rows = sqlx::query(
+        "SELECT n.tab, n.priv, string_agg(quote_ident(n.col), ', ')
+         FROM unnest($1::text[], $2::text[], $3::text[]) AS n(priv, tab, col)
+         WHERE NOT has_column_privilege(to_regclass(n.tab)::oid, n.col, n.priv)
+         GROUP BY 1, 2 ORDER BY 1, 2",
+    )
+    .bind(part(0))
+    .bind(part(1))
+    .bind(part(2))
+    .persistent(false)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(|e| failed(doing, &e))?;
+    let (role, database, may_create): (String, String, bool) = sqlx::query_as(
+        "SELECT quote_ident(current_user), quote_ident(current_database()),
+                has_database_privilege(current_database(), 'TEMP')",
+    )
+    .persistent(false)
+    .fetch_one(connection)
+    .await
+    .map_err(|e| failed(doing, &e))?;
+    let (mut missing, mut remedy) = (Vec::new(), Vec::new());
+    for row in &rows {
+        let get = |i: usize| row.try_get::<String, _>(i).map_err(|e| failed(doing, &e));
+        let (table, right, columns) = (get(0)?, get(1)?, get(2)?);
+        missing.push(format!("{right} on {table} ({columns})"));
+        remedy.push(format!("GRANT {right} ({columns}) ON {table} TO {role};"));
+    }
+    if temporary && !may_create {
+        missing.push(format!("TEMPORARY on the database {database}"));
+        remedy.push(format!("GRANT TEMPORARY ON DATABASE {database} TO {role};"));
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(SiteError::Rights { role, missing: missing.join(", "), remedy: remedy.join(" ") })
+}
+
+/// Copies the rows out of one read-only snapshot, in byte order of the id. Takes the lock of any
+/// reader (`ACCESS SHARE`).
+pub(super) async fn export(
+    connection: &mut PgConnection,
+    database: &str,
+    scope: Option<&BTreeSet<OrgId>>,
+    mut batches: Batches<'_>,
+) -> Result<Snapshot, SiteError> {
+    let doing = "exporting the rows";
+    let fail = |e: sqlx::Error| failed(doing, &e);
+    let needed = COLUMNS.map(|column| ("SELECT", CONFIG, column));
+    run(
+        connection,
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+         SET LOCAL row_security = off; SET LOCAL jit = off;
+         SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0",
+    )
+    .await
+    .map_err(fail)?;
+    // The first query takes the snapshot.
+    let (taken_at, server_version): (String, String) = sqlx::query_as(
+        r#"SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                  'PostgreSQL ' || current_setting('server_version')"#,
+    )
+    .persistent(false)
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(fail)?;
+    let tables = Tables::read(connection).await.map_err(fail)?;
+    tables.need(database, &needed.map(|(_, table, column)| (table, column)))?;
+    check_rights(connection, &needed, false).await?;
+
+    let mut sql = String::from(
+        "COPY (SELECT organization_id, encrypted_signing_key_1, encrypted_signing_key_2,
+                      encrypted_auth_method_config, signing_key_public_1::text, signing_key_public_2::text
+               FROM tenant_identity_config",
+    );
+    if let Some(scope) = scope {
+        // COPY takes no parameters. An OrgId is letters, digits, `_` and `-`: nothing to escape.
+        let ids = scope.iter().map(OrgId::as_str).collect::<Vec<_>>().join("','");
+        write!(sql, " WHERE organization_id IN ('{ids}')").expect("a String takes it");
+    }
+    sql.push_str(" ORDER BY organization_id COLLATE \"C\") TO STDOUT (FORMAT binary)");
+    let mut stream = connection.copy_out_raw(&sql).await.map_err(fail)?;
+    let mut decoder = CopyDecoder::default();
+    while let Some(bytes) = stream.next().await {
+        decoder.feed(&bytes.map_err(fail)?);
+        while let Some(row) = decoder.next_row(doing)? {
+            batches.push(row)?;
+        }
+    }
+    decoder.end(doing)?;
+    drop(stream);
+    batches.finish()?;
+    run(connection, "COMMIT").await.map_err(fail)?;
+    Ok(Snapshot { taken_at, server_version })
+}
+
+/// Reads `COPY … (FORMAT binary)`: a header of 11 bytes, flags, an extension; then for each row
+/// the number of its values and each value's length (-1 is null) and bytes; -1 at the end.
+/// (PostgreSQL's manual, COPY, "Binary Format".)
+#[derive(Default)]
+struct CopyDecoder {
+    bytes: Vec<u8>,
+    at: usize,
+    begun: bool,
+    ended: bool,
+}
+
+impl CopyDecoder {
+    fn feed(&mut self, bytes: &[u8]) {
+        self.bytes.drain(..self.at);
+        self.at = 0;
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn next_row(&mut self, doing: &'static str) -> Result<Option<[Option<&str>; COLUMNS.len()]>, SiteError> {
+        let strange = || SiteError::Database { doing, what: "the server's COPY data cannot be read".into() };
+        let mut rest = &self.bytes[self.at..];
+        if !self.begun {
+            let Some((header, _)) = rest.split_at_checked(19) else { return Ok(None) };
+            if header != b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0" {
+                return Err(strange());
+            }
+            self.begun = true;
+            self.at += 19;
+            rest = &rest[19..];
+        }
+        let Some((count, mut rest)) = rest.split_first_chunk::<2>() else { return Ok(None) };
+        match i16::from_be_bytes(*count) {
+            -1 => {
+                self.ended = true;
+                self.at += 2;
+                return Ok(None);
+            }
+            n if n as usize == COLUMNS.len() => {}
+            _ => return Err(strange()),
+        }
+        let mut row = [None; COLUMNS.len()];
+        let mut length_of_row = 2;
+        for value in &mut row {
+            let Some((length, after)) = rest.split_first_chunk::<4>() else { return Ok(None) };
+            rest = after;
+            length_of_row += 4;
+            if let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) {
+                let Some((bytes, after)) = rest.split_at_checked(length) else { return Ok(None) };
+                *value = Some(std::str::from_utf8(bytes).map_err(|_| strange())?);
+                rest = after;
+                length_of_row += length;
+            }
+        }
+        self.at += length_of_row;
+        Ok(Some(row))
+    }
+
+    fn end(&self, doing: &'static str) -> Result<(), SiteError> {
+        if self.ended {
+            return Ok(());
+        }
+        Err(SiteError::Database { doing, what: "the server's COPY data ended too early".into() })
+    }
+}
+
+/// `COPY … (FORMAT binary)` for the temporary table: what the loading thread fills.
+pub(super) fn encode(to: &mut Vec<u8>, ord: u64, row: &Row<'_>) {
+    fn value(to: &mut Vec<u8>, value: Option<&[u8]>) {
+        let length = value.map_or(-1, |v| i32::try_from(v.len()).expect("a record is at most 512 MiB"));
+        to.extend_from_slice(&length.to_be_bytes());
+        to.extend_from_slice(value.unwrap_or_default());
+    }
+    to.extend_from_slice(&11i16.to_be_bytes());
+    value(to, Some(&(ord as i64).to_be_bytes()));
+    value(to, Some(row.id.as_bytes()));
+    for field in &row.fields {
+        let (source, text, digest) = match field {
+            Change::Absent => (None, None, None),
+            Change::Kept { source } => (Some(source), None, None),
+            Change::New { source, text, digest } => (Some(source), Some(text.as_bytes()), Some(digest)),
+        };
+        value(to, source.map(|s| s.as_bytes().as_slice()));
+        value(to, text);
+        value(to, digest.map(|d| d.as_bytes().as_slice()));
+    }
+}
+
+const COPY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const COPY_TRAILER: [u8; 2] = (-1i16).to_be_bytes();
+
+/// The digest of a column, as the manifest's side computes it.
+fn sha256(column: &str) -> String {
+    format!("sha256(convert_to({column}, 'UTF8'))")
+}
+
+/// Whether a column is absent: null, or nothing but the six white-space characters.
+fn absent(column: &str) -> String {
+    format!("coalesce(octet_length(btrim({column}, E' \\t\\n\\x0b\\f\\r')) = 0, true)")
+}
+
+/// For each field an expression, joined by AND. Each is null-free.
+fn all_fields(expression: impl Fn(usize, &str) -> String) -> String {
+    Field::ALL.map(|f| format!("({})", expression(f.index() + 1, f.column()))).join(" AND ")
+}
+
+/// An import into PostgreSQL: see [`Store`].
+pub(super) struct PostgresStore {
+    pub(super) connection: PgConnection,
+    pub(super) database: String,
+    pub(super) lock_timeout: u32,
+    /// The first generation's column is there.
+    pub(super) has_key_column: bool,
+    pub(super) backend: i32,
+}
+
+impl PostgresStore {
+    fn fail(&self, doing: &'static str, error: &sqlx::Error) -> SiteError {
+        match sqlstate(error) {
+            Some("55P03") => SiteError::LockTimeout { seconds: self.lock_timeout },
+            Some("40P01") => SiteError::Deadlock { times: 1 },
+            _ => failed(doing, error),
+        }
+    }
+
+    async fn step(&mut self, doing: &'static str, sql: impl Into<String>) -> Result<u64, SiteError> {
+        match run(&mut self.connection, sql).await {
+            Ok(rows) => Ok(rows),
+            Err(e) => Err(self.fail(doing, &e)),
+        }
+    }
+}
+
+impl Store for PostgresStore {
+    /// Looks at the tables and the rights, and makes the temporary tables. Locks nothing of the
+    /// site's.
+    async fn prepare(&mut self) -> Result<(), SiteError> {
+        let doing = "preparing the import";
+        let (version, backend): (i32, i32) =
+            sqlx::query_as("SELECT current_setting('server_version_num')::int, pg_backend_pid()")
+                .persistent(false)
+                .fetch_one(&mut self.connection)
+                .await
+                .map_err(|e| failed(doing, &e))?;
+        self.backend = backend;
+        if version < 110_000 {
+            let what = "is older than PostgreSQL 11, which is the first that can compute SHA-256".into();
+            return Err(SiteError::NotASite { database: self.database.clone(), what });
+        }
+        let tables = Tables::read(&mut self.connection).await.map_err(|e| failed(doing, &e))?;
+        self.has_key_column = tables.has(CONFIG, "encryption_key_id");
+        let mut needed = vec![
+            ("SELECT", CONFIG, "organization_id"),
+            ("SELECT", TENANTS, "organization_id"),
+            ("SELECT", TENANTS, "version"),
+            ("UPDATE", TENANTS, "version"),
+            ("UPDATE", CONFIG, "updated_at"),
+        ];
+        for field in Field::ALL {
+            needed.push(("SELECT", CONFIG, field.column()));
+            needed.push(("UPDATE", CONFIG, field.column()));
+        }
+        if self.has_key_column {
+            needed.push(("UPDATE", CONFIG, "encryption_key_id"));
+        }
+        let columns: Vec<_> = needed.iter().map(|(_, table, column)| (*table, *column)).collect();
+        tables.need(&self.database, &columns)?;
+        check_rights(&mut self.connection, &needed, true).await?;
+
+        // Where the server can (14), it looks whether we are still there, so that the locks of an
+        // importer that was killed go away at once and not at the end of its statement.
+        let check = if version >= 140_000 { "SET client_connection_check_interval = '1s';" } else { "" };
+        let seconds = self.lock_timeout;
+        // Values stay as they are in the temporary table, inline up to a page: it is for the
+        // site's table to compress them, in the way the site chose.
+        let external: String = (1..=3).fold(String::new(), |mut sql, i| {
+            write!(sql, "ALTER TABLE pg_temp.rekek_new ALTER text_{i} SET STORAGE EXTERNAL;")
+                .expect("a String");
+            sql
+        });
+        self.step(
+            doing,
+            format!(
+                "SET lock_timeout = '{seconds}s'; {check}
+                 CREATE TEMPORARY TABLE rekek_new (
+                     ord bigint PRIMARY KEY, organization_id text NOT NULL,
+                     source_1 bytea, text_1 text, digest_1 bytea,
+                     source_2 bytea, text_2 text, digest_2 bytea,
+                     source_3 bytea, text_3 text, digest_3 bytea
+                 ) WITH (toast_tuple_target = 8160, autovacuum_enabled = off);
+                 {external}
+                 CREATE TEMPORARY TABLE rekek_outcome (ord bigint PRIMARY KEY, outcome text NOT NULL)
+                     ON COMMIT DELETE ROWS;"
+            ),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Copies the changes into the temporary table.
+    async fn load(&mut self, source: Source, watch: &dyn Watch) -> Result<Loaded, SiteError> {
+        let doing = "loading the new values";
+        let mut changes = source.spawn(encode, |chunk: &Vec<u8>| chunk.len());
+        let statement = "COPY pg_temp.rekek_new FROM STDIN (FORMAT binary)";
+        let mut copy = self.connection.copy_in_raw(statement).await.map_err(|e| failed(doing, &e))?;
+        copy.send(COPY_HEADER).await.map_err(|e| failed(doing, &e))?;
+        let loaded = loop {
+            match changes.next().await {
+                Ok(Some(chunk)) => {
+                    copy.send(chunk.content).await.map_err(|e| failed(doing, &e))?;
+                    watch.rows(chunk.rows);
+                }
+                Ok(None) => break changes.end()?,
+                Err(e) => {
+                    // Whatever the server says to that, the file's fault is what counts.
+                    let _ = copy.abort("the file is not as it should be").await;
+                    return Err(e);
+                }
+            }
+        };
+        copy.send(COPY_TRAILER.as_slice()).await.map_err(|e| failed(doing, &e))?;
+        copy.finish().await.map_err(|e| failed(doing, &e))?;
+        Ok(loaded)
+    }
+
+    async fn begin(&mut self, read_only: bool) -> Result<(), SiteError> {
+        let mode = if read_only { "READ ONLY" } else { "READ WRITE" };
+        // A commit that a crash could take back would let the old key be retired too early.
+        let durable = "SELECT set_config('synchronous_commit', 'on', true)
+                       WHERE current_setting('synchronous_commit') = 'off'";
+        let sql = format!("BEGIN ISOLATION LEVEL READ COMMITTED {mode}; {SETTINGS} {durable}");
+        self.step("beginning the transaction", sql).await.map(drop)
+    }
+
+    /// Locks the configuration rows, then the tenants' rows, each in byte order of the id:
+    /// `FOR NO KEY UPDATE`, the lock that the updates themselves need. Readers are not held up,
+    /// nor are foreign keys' checks.
+    async fn lock(&mut self, range: Range) -> Result<(), SiteError> {
+        let (first, last) = (range.first, range.last);
+        for table in [CONFIG, TENANTS] {
+            let sql = format!(
+                "SELECT count(*) FROM (
+                     SELECT FROM pg_temp.rekek_new n JOIN {table} t ON t.organization_id = n.organization_id
+                     WHERE n.ord BETWEEN {first} AND {last}
+                     ORDER BY t.organization_id COLLATE \"C\"
+                     FOR NO KEY UPDATE OF t
+                 ) AS locked"
+            );
+            self.step("locking the rows", sql).await?;
+        }
+        Ok(())
+    }
+
+    /// Says of each row what it is, in a temporary table that every transaction finds empty. Takes no lock; as a statement of its own, after [`Store::lock`],
+    /// it sees what the locks waited for.
+    async fn classify(&mut self, range: Range) -> Result<(ImportCounts, Conflicts), SiteError> {
+        let doing = "comparing the rows";
+        let (first, last) = (range.first, range.last);
+        let is_source = |i: usize, column: &str| {
+            let (digest, absent) = (sha256(&format!("c.{column}")), absent(&format!("c.{column}")));
+            format!(
+                "CASE WHEN n.source_{i} IS NULL THEN {absent} ELSE coalesce({digest} = n.source_{i}, false) END"
+            )
+        };
+        let applied = all_fields(|i, column| {
+            let source = is_source(i, column);
+            format!(
+                "CASE WHEN n.text_{i} IS NULL THEN {source} ELSE coalesce(c.{column} = n.text_{i}, false) END"
+            )
+        });
+        let unchanged_since = all_fields(is_source);
+        let sql = format!(
+            "INSERT INTO pg_temp.rekek_outcome
+             SELECT n.ord,
+                 CASE WHEN c.organization_id IS NULL THEN 'config_not_found'
+                      WHEN {applied} THEN 'already_applied'
+                      WHEN {unchanged_since} THEN
+                          CASE WHEN coalesce(t.version ~ '^V[0-9]{{1,18}}-T[0-9]{{1,20}}$', false)
+                               THEN 'updated' ELSE 'version_unreadable' END
+                      ELSE 'source_changed' END
+             FROM pg_temp.rekek_new n
+             LEFT JOIN {CONFIG} c ON c.organization_id = n.organization_id
+             LEFT JOIN {TENANTS} t ON t.organization_id = n.organization_id
+             WHERE n.ord BETWEEN {first} AND {last}"
+        );
+        self.step(doing, sql).await?;
+
+        let mut counts = ImportCounts::default();
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as("SELECT outcome, count(*) FROM pg_temp.rekek_outcome GROUP BY outcome")
+                .persistent(false)
+                .fetch_all(&mut self.connection)
+                .await
+                .map_err(|e| failed(doing, &e))?;
+        for (outcome, rows) in rows {
+            counts.rows_examined += rows as u64;
+            *match outcome.as_str() {
+                "updated" => &mut counts.rows_updated,
+                "already_applied" => &mut counts.rows_already_applied,
+                _ => &mut counts.rows_conflicted,
+            } += rows as u64;
+        }
+        let mut conflicts = Conflicts::default();
+        if counts.rows_conflicted > 0 {
+            let rows: Vec<(String, String)> = sqlx::query_as(
+                "SELECT n.organization_id, o.outcome
+                 FROM pg_temp.rekek_outcome o JOIN pg_temp.rekek_new n ON n.ord = o.ord
+                 WHERE o.outcome NOT IN ('updated', 'already_applied') ORDER BY n.ord LIMIT $1",
+            )
+            .bind(LISTED_MAX as i64 + 1)
+            .persistent(false)
+            .fetch_all(&mut self.connection)
+            .await
+            .map_err(|e| failed(doing, &e))?;
+            for (organization_id, outcome) in rows {
+                let reason = match outcome.as_str() {
+                    "config_not_found" => Reason::ConfigNotFound,
+                    "version_unreadable" => Reason::VersionUnreadable,
+                    _ => Reason::SourceChanged,
+                };
+                conflicts.push(Conflict { organization_id, reason });
+            }
+        }
+        Ok((counts, conflicts))
+    }
+
+    /// Writes the rows that are `updated`. The rows are locked already; nothing more is.
+    async fn update(&mut self, range: Range, target: &KeyId) -> Result<(u64, u64), SiteError> {
+        let doing = "writing the new values";
+        let (first, last) = (range.first, range.last);
+        // coalesce hands the stored value of an unchanged field through, compressed as it is.
+        let columns = Field::ALL.map(|f| {
+            let (column, i) = (f.column(), f.index() + 1);
+            format!("{column} = coalesce(n.text_{i}, c.{column})")
+        });
+        let key = if self.has_key_column { ", encryption_key_id = $1" } else { "" };
+        let rows = format!(
+            "FROM pg_temp.rekek_new n JOIN pg_temp.rekek_outcome o ON o.ord = n.ord
+             WHERE n.ord BETWEEN {first} AND {last} AND o.outcome = 'updated'"
+        );
+        let sql = format!(
+            "UPDATE {CONFIG} c SET {}, updated_at = clock_timestamp(){key}
+             {rows} AND c.organization_id = n.organization_id",
+            columns.join(", ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+        if self.has_key_column {
+            query = query.bind(target.as_str());
+        }
+        let configs = match query.execute(&mut self.connection).await {
+            Ok(done) => done.rows_affected(),
+            Err(e) => return Err(self.fail(doing, &e)),
+        };
+        let sql = format!(
+            "UPDATE {TENANTS} t
+             SET version = 'V' || (substring(t.version FROM '^V([0-9]+)-')::bigint + 1)
+                 || '-T' || trunc(extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+             {rows} AND t.organization_id = n.organization_id"
+        );
+        let tenants = self.step("moving tenants.version on", sql).await?;
+        Ok((configs, tenants))
+    }
+
+    /// How many of the rows written do not hold what was to be written.
+    async fn read_back(&mut self, range: Range) -> Result<u64, SiteError> {
+        let (first, last) = (range.first, range.last);
+        let as_written = all_fields(|i, column| {
+            let (digest, absent) = (sha256(&format!("c.{column}")), absent(&format!("c.{column}")));
+            format!(
+                "CASE WHEN n.source_{i} IS NULL THEN {absent}
+                      ELSE coalesce({digest} = coalesce(n.digest_{i}, n.source_{i}), false) END"
+            )
+        });
+        let sql = format!(
+            "SELECT count(*) FILTER (WHERE c.organization_id IS NULL OR NOT ({as_written}))
+             FROM pg_temp.rekek_new n JOIN pg_temp.rekek_outcome o ON o.ord = n.ord
+             LEFT JOIN {CONFIG} c ON c.organization_id = n.organization_id
+             WHERE n.ord BETWEEN {first} AND {last} AND o.outcome = 'updated'"
+        );
+        let wrong: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+            .persistent(false)
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(|e| self.fail("reading the digests back", &e))?;
+        Ok(wrong as u64)
+    }
+
+    async fn commit(&mut self) -> Result<(), SiteError> {
+        match run(&mut self.connection, "COMMIT").await {
+            Ok(_) => Ok(()),
+            Err(e) => Err(match self.fail("committing", &e) {
+                SiteError::Lost { .. } => SiteError::LostAtCommit,
+                refused => refused,
+            }),
+        }
+    }
+
+    async fn rollback(&mut self) -> Result<(), SiteError> {
+        self.step("rolling back", "ROLLBACK").await.map(drop)
+    }
+}
+
+/// Ends another session of the same role, so that what it holds is free now and not when the
+/// server notices that its client is gone.
+pub(super) async fn end_session(connection: &mut PgConnection, backend: i32) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_terminate_backend($1)")
+        .bind(backend)
+        .persistent(false)
+        .execute(&mut *connection)
+        .await?;
+    for _ in 0..100 {
+        let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)")
+            .bind(backend)
+            .persistent(false)
+            .fetch_one(&mut *connection)
+            .await?;
+        if !there {
+            break;
+        }
+        tokio::time::sleep(super::TICK).await;
+    }
+    Ok(())
+}
+
+/// The first of the site's tables that is there.
+pub(super) async fn has_table(connection: &mut PgConnection) -> Result<Option<&'static str>, SiteError> {
+    let tables = Tables::read(connection).await.map_err(|e| failed("looking at the tables", &e))?;
+    Ok([TENANTS, CONFIG].into_iter().find(|table| tables.0.contains_key(*table)))
+}
+
+/// Makes the tables and fills them, in one transaction.
+pub(super) async fn init(
+    connection: &mut PgConnection,
+    generation: Generation,
+    filling: Option<&mut Filling>,
+    watch: &dyn Watch,
+) -> Result<(), SiteError> {
+    let doing = "making the tables";
+    let fail = |e: sqlx::Error| failed(doing, &e);
+    let definitions = |columns: &mut dyn Iterator<Item = &'static Column>| {
+        columns.map(|c| format!("{} {}", c.name, c.postgres)).collect::<Vec<_>>().join(", ")
+    };
+    let tenants = definitions(&mut TENANT_COLUMNS.iter());
+    let config = definitions(&mut generation.config_columns());
+    run(
+        connection,
+        format!(
+            "BEGIN;
+             CREATE TYPE tenant_identity_current_signing_key_slot_t AS ENUM ('signing_key_1', 'signing_key_2');
+             CREATE TYPE token_delegation_auth_method_t AS ENUM ('none', 'client_secret_basic');
+             CREATE TABLE {TENANTS} (organization_id text PRIMARY KEY, {tenants});
+             CREATE TABLE {CONFIG} (
+                 organization_id text PRIMARY KEY REFERENCES {TENANTS} (organization_id) ON DELETE CASCADE, {config})"
+        ),
+    )
+    .await
+    .map_err(fail)?;
+    if let Some(filling) = filling {
+        let columns = filling.columns.clone();
+        let mut names: Vec<&str> = columns.iter().map(|c| c.0).collect();
+        names[0] = "id";
+        let staged = names.iter().map(|n| format!("{n} text")).collect::<Vec<_>>().join(", ");
+        run(
+            connection,
+            format!("CREATE TEMPORARY TABLE rekek_rows ({staged}, key_of_fields text) ON COMMIT DROP"),
+        )
+        .await
+        .map_err(fail)?;
+        let doing = "filling the tables";
+        let fail = |e: sqlx::Error| failed(doing, &e);
+        let places = field_places(&columns);
+        let mut copy = connection
+            .copy_in_raw("COPY pg_temp.rekek_rows FROM STDIN (FORMAT binary)")
+            .await
+            .map_err(fail)?;
+        copy.send(COPY_HEADER).await.map_err(fail)?;
+        loop {
+            let rows = match filling.next() {
+                Ok(Some(rows)) => rows,
+                Ok(None) => break,
+                Err(e) => {
+                    let _ = copy.abort("the file is not as it should be").await;
+                    return Err(e);
+                }
+            };
+            let texts = rows.columns();
+            let mut bytes = Vec::new();
+            for i in 0..rows.len() {
+                bytes.extend_from_slice(&(columns.len() as i16 + 1).to_be_bytes());
+                let key = key_of(places.map(|p| texts[p].get(i)));
+                for value in texts.iter().map(|t| t.get(i)).chain([key.as_deref()]) {
+                    let length = value.map_or(-1, |v| v.len() as i32);
+                    bytes.extend_from_slice(&length.to_be_bytes());
+                    bytes.extend_from_slice(value.unwrap_or_default().as_bytes());
+                }
+            }
+            copy.send(bytes).await.map_err(fail)?;
+            watch.rows(rows.len() as u64);
+        }
+        copy.send(COPY_TRAILER.as_slice()).await.map_err(fail)?;
+        copy.finish().await.map_err(fail)?;
+
+        let kind = |c: &Column| c.postgres.split(" NOT NULL").next().unwrap_or(c.postgres).to_owned();
+        let value = |c: &Column| format!("r.{}::{}", c.name, kind(c));
+        let otherwise = |c: &Column| match c.otherwise {
+            "version_now" => {
+                "'V1-T' || trunc(extract(epoch FROM clock_timestamp()) * 1000000)::bigint".to_owned()
+            }
+            "time_now" => "now()".to_owned(),
+            _ if c.name == KEY_COLUMN => "coalesce(key_of_fields, 'unknown')".to_owned(),
+            sql if sql.starts_with('\'') && !sql.contains("||") => format!("{sql}::{}", kind(c)),
+            sql => sql.to_owned(),
+        };
+        for (table, (names, values)) in [
+            (TENANTS, expressions(&mut TENANT_COLUMNS.iter(), &columns, value, otherwise)),
+            (CONFIG, expressions(&mut generation.config_columns(), &columns, value, otherwise)),
+        ] {
+            run(
+                connection,
+                format!("INSERT INTO {table} ({names}) SELECT {values} FROM pg_temp.rekek_rows r"),
+            )
+            .await
+            .map_err(fail)?;
+        }
+    }
+    run(connection, "COMMIT").await.map_err(fail)?;
+    Ok(())
+}

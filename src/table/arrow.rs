@@ -1,0 +1,662 @@
+//! Arrow IPC: the file (`.arrow`, `.feather`) and the stream (`.arrows`, pipes).
+//!
+//! It owns the framing of both (Arrow columnar format 1.5, "Serialization and Interprocess
+//! Communication"): it cuts the bytes into messages itself, holds every declared length against
+//! the bytes that are there, and leaves only the decoding of a checked message to the arrow crate.
+//! A stream without its end marker is refused, and so are bytes after it: a stream that was cut at
+//! a message's end would otherwise pass for a shorter table.
+//!
+//! A batch is held in memory as the file has it, and given out in slices that share that memory.
+
+use super::decoder::{arrow_error, guarded};
+use super::slices::Slices;
+use super::source::{FileAt, HashedRead, WholeDigest};
+use super::types::replaced;
+use super::{COLUMNS_MAX, Compression, FileFacts, TableError, TableReader, TableRows, TableWriter};
+use crate::row::printable;
+use crate::stop::Stop;
+use ::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use ::arrow::buffer::Buffer;
+use ::arrow::compute::{CastOptions, can_cast_types, cast_with_options};
+use ::arrow::datatypes::{DataType, Field as Column, FieldRef, Schema, SchemaRef};
+use ::arrow::ipc::reader::FileDecoder;
+use ::arrow::ipc::writer::{DictionaryHandling, FileWriter, IpcWriteOptions, StreamWriter};
+use ::arrow::ipc::{self, Block, CompressionType, MessageHeader, MetadataVersion};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::sync::Arc;
+
+/// Bytes that a message may have, as it stands in the file and decompressed. A batch is in memory
+/// whole; 32-bit offsets end a text column at 2 GiB anyway.
+const MESSAGE_BYTES_MAX: u64 = 2 << 30;
+
+/// Bytes that a message's metadata, or a file's footer, may have.
+const METADATA_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes allocated for a stream's message before any of them has arrived.
+const UNSEEN_BYTES: u64 = 16 << 20;
+
+/// Bytes that small writes are gathered in. A column's values are larger and pass it by.
+const BUFFER_BYTES: usize = 1 << 16;
+
+const CONTINUATION: [u8; 4] = [0xff; 4];
+const MAGIC: &[u8; 6] = b"ARROW1";
+const STREAM: &str = "Arrow stream";
+const FILE: &str = "Arrow file";
+
+/// An encapsulated message: its prefix and metadata, then its body.
+struct Message {
+    bytes: Buffer,
+    /// Where the body begins.
+    body_at: usize,
+}
+
+impl Message {
+    /// Lays a message out: the prefix in its present-day form (the one before Arrow 0.15 had no
+    /// continuation marker), and as much in front as puts the body on a multiple of 16 bytes, for
+    /// the arrays are views of it. `read_body` appends the body.
+    fn assemble(
+        metadata: &[u8],
+        expected: usize,
+        read_body: impl FnOnce(&mut Vec<u8>) -> Result<(), TableError>,
+    ) -> Result<Message, TableError> {
+        let head = 8 + metadata.len();
+        let pad = head.next_multiple_of(16) - head;
+        let mut bytes = Vec::with_capacity(pad + head + expected);
+        bytes.resize(pad, 0);
+        bytes.extend_from_slice(&CONTINUATION);
+        bytes.extend_from_slice(&(metadata.len() as i32).to_le_bytes());
+        bytes.extend_from_slice(metadata);
+        read_body(&mut bytes)?;
+        Ok(Message { bytes: Buffer::from_vec(bytes).slice(pad), body_at: head })
+    }
+
+    fn header(&self) -> Result<ipc::Message<'_>, TableError> {
+        header(&self.bytes[8..self.body_at])
+    }
+
+    fn body(&self) -> &[u8] {
+        &self.bytes[self.body_at..]
+    }
+}
+
+fn header(metadata: &[u8]) -> Result<ipc::Message<'_>, TableError> {
+    ipc::root_as_message(metadata).map_err(|_| malformed("a message's metadata cannot be read"))
+}
+
+fn malformed(what: &str) -> TableError {
+    TableError::Table(format!("the Arrow data is malformed: {what}"))
+}
+
+/// The length of a message's body, if it is one that is read.
+fn body_length(header: &ipc::Message) -> Result<u64, TableError> {
+    let length = u64::try_from(header.bodyLength()).map_err(|_| malformed("a message of negative length"))?;
+    if length > MESSAGE_BYTES_MAX {
+        return Err(too_large(length));
+    }
+    Ok(length)
+}
+
+fn too_large(bytes: u64) -> TableError {
+    TableError::Table(format!(
+        "a record batch has {bytes} bytes; more than {MESSAGE_BYTES_MAX} are not read: \
+         write the table in smaller batches"
+    ))
+}
+
+/// Turns messages into batches.
+struct Decoder {
+    inner: FileDecoder,
+    schema: SchemaRef,
+    slices: Slices,
+    /// Bytes of each dictionary, which stay in memory.
+    dictionaries: HashMap<i64, u64>,
+    /// Messages decoded, to say where one was wrong.
+    messages: u64,
+}
+
+impl Decoder {
+    fn new(schema: SchemaRef) -> Result<Self, TableError> {
+        if schema.fields().len() > COLUMNS_MAX {
+            return Err(TableError::Table(format!(
+                "the table has {} columns; more than {COLUMNS_MAX} are not read",
+                schema.fields().len()
+            )));
+        }
+        // V1 stands for "whatever each message says": pyarrow asked for version 4 writes it in the
+        // messages and 5 in the footer.
+        let inner = FileDecoder::new(Arc::clone(&schema), MetadataVersion::V1);
+        Ok(Decoder { inner, schema, slices: Slices::default(), dictionaries: HashMap::new(), messages: 0 })
+    }
+
+    /// Takes the next message: a dictionary, or a record batch, which [`Slices`] then gives out.
+    fn message(&mut self, message: &Message) -> Result<(), TableError> {
+        self.messages += 1;
+        let place = format!("message {}", self.messages);
+        let fail = |e| arrow_error(&place, e);
+        let header = message.header()?;
+        let block = Block::new(0, message.body_at as i32, message.body().len() as i64);
+        match header.header_type() {
+            MessageHeader::RecordBatch => {
+                let batch = header.header_as_record_batch();
+                check_batch(&batch.ok_or_else(|| malformed("an empty message"))?, message.body())?;
+                let batch = self.inner.read_record_batch(&block, &message.bytes).map_err(fail)?;
+                self.slices.put(batch.ok_or_else(|| malformed("an empty message"))?);
+            }
+            MessageHeader::DictionaryBatch => {
+                let dictionary =
+                    header.header_as_dictionary_batch().ok_or_else(|| malformed("an empty message"))?;
+                let batch = dictionary.data().ok_or_else(|| malformed("an empty dictionary"))?;
+                let bytes = check_batch(&batch, message.body())?;
+                let kept = self.dictionaries.entry(dictionary.id()).or_default();
+                *kept = if dictionary.isDelta() { *kept + bytes } else { bytes };
+                let all: u64 = self.dictionaries.values().sum();
+                if all > MESSAGE_BYTES_MAX {
+                    return Err(TableError::Table(format!(
+                        "the dictionaries have {all} bytes; more than {MESSAGE_BYTES_MAX} are not read"
+                    )));
+                }
+                self.inner.read_dictionary(&block, &message.bytes).map_err(fail)?;
+            }
+            // Some writers pad with empty messages.
+            MessageHeader::NONE => {}
+            other => {
+                let name = other.variant_name().unwrap_or("unknown");
+                return Err(TableError::Table(format!("{place}: a {name} message does not belong here")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks all that a batch declares against its body, which the decoder would take on trust or
+/// allocate by: where the buffers lie, and how large they are decompressed. Returns the batch's
+/// size in memory.
+fn check_batch(batch: &ipc::RecordBatch, body: &[u8]) -> Result<u64, TableError> {
+    if batch.length() < 0 {
+        return Err(malformed("a batch with a negative number of rows"));
+    }
+    for node in batch.nodes().into_iter().flatten() {
+        if node.length() < 0 || node.null_count() < 0 || node.null_count() > node.length() {
+            return Err(malformed("a column of an impossible length"));
+        }
+    }
+    let compressed = batch.compression().is_some();
+    let mut memory = body.len() as u64;
+    for buffer in batch.buffers().into_iter().flatten() {
+        let range = usize::try_from(buffer.offset()).ok().zip(usize::try_from(buffer.length()).ok());
+        let bytes = range
+            .and_then(|(start, length)| body.get(start..start.checked_add(length)?))
+            .ok_or_else(|| malformed("a buffer lies outside its message"))?;
+        if let (true, Some(declared)) = (compressed, bytes.first_chunk()) {
+            // -1 says that this buffer is not compressed after all.
+            let declared = i64::from_le_bytes(*declared);
+            if declared < -1 {
+                return Err(malformed("a buffer of negative length"));
+            }
+            memory = memory.saturating_add(declared.max(0) as u64);
+        }
+    }
+    if memory > MESSAGE_BYTES_MAX * 2 {
+        return Err(too_large(memory));
+    }
+    Ok(memory)
+}
+
+/// The schema of a message or a footer.
+fn schema_of(schema: ipc::Schema) -> Result<Schema, TableError> {
+    if !schema.endianness().equals_to_target_endianness() {
+        return Err(TableError::Table("the Arrow data is in the byte order of another machine".into()));
+    }
+    ipc::convert::try_fb_to_schema(schema).map_err(|e| arrow_error("the schema", e))
+}
+
+/// Reads an Arrow IPC stream.
+pub(super) struct ArrowStreamReader {
+    input: HashedRead<Box<dyn Read + Send>>,
+    decoder: Decoder,
+    ended: bool,
+}
+
+impl ArrowStreamReader {
+    pub(super) fn new(bytes: Box<dyn Read + Send>) -> Result<Self, TableError> {
+        let mut input = HashedRead::new(bytes);
+        guarded(STREAM, || {
+            let first = next_message(&mut input)?;
+            let message = first.ok_or_else(|| malformed("a stream without a schema"))?;
+            let header = message.header()?;
+            let schema = header
+                .header_as_schema()
+                .ok_or_else(|| malformed("a stream that does not begin with its schema"))?;
+            let decoder = Decoder::new(Arc::new(schema_of(schema)?))?;
+            Ok(ArrowStreamReader { input, decoder, ended: false })
+        })
+    }
+}
+
+/// The next message of a stream; `None` is the end marker.
+fn next_message(input: &mut HashedRead<Box<dyn Read + Send>>) -> Result<Option<Message>, TableError> {
+    let mut word = [0; 4];
+    if let Err(e) = input.read_exact(&mut word) {
+        return Err(match e.kind() {
+            io::ErrorKind::UnexpectedEof if input.count() == 0 => {
+                TableError::Table("the stream is empty".into())
+            }
+            io::ErrorKind::UnexpectedEof => cut_short(),
+            _ => e.into(),
+        });
+    }
+    if input.count() == 4 && word == MAGIC[..4] {
+        return Err(TableError::Table(
+            "this is an Arrow file, not an Arrow stream: its format is named arrow".into(),
+        ));
+    }
+    if word == CONTINUATION {
+        exactly(input.read_exact(&mut word))?;
+    }
+    let length = i32::from_le_bytes(word);
+    if length == 0 {
+        return Ok(None);
+    }
+    let length = u64::try_from(length)
+        .ok()
+        .filter(|length| *length <= METADATA_BYTES_MAX)
+        .ok_or_else(|| malformed("no message stands where one should, or its metadata is too long"))?;
+    let mut metadata = vec![];
+    append(input, &mut metadata, length)?;
+    let body = body_length(&header(&metadata)?)?;
+    Message::assemble(&metadata, body.min(UNSEEN_BYTES) as usize, |bytes| append(input, bytes, body))
+        .map(Some)
+}
+
+/// Reads `length` bytes, growing with what arrives.
+fn append(input: &mut impl Read, to: &mut Vec<u8>, length: u64) -> Result<(), TableError> {
+    let read = input.take(length).read_to_end(to)?;
+    if (read as u64) < length { Err(cut_short()) } else { Ok(()) }
+}
+
+fn exactly(read: io::Result<()>) -> Result<(), TableError> {
+    read.map_err(|e| if e.kind() == io::ErrorKind::UnexpectedEof { cut_short() } else { e.into() })
+}
+
+fn cut_short() -> TableError {
+    TableError::Table("the Arrow stream ends without its end marker: it was cut short".into())
+}
+
+impl TableReader for ArrowStreamReader {
+    fn schema(&self) -> &SchemaRef {
+        &self.decoder.schema
+    }
+
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError> {
+        guarded(STREAM, || {
+            loop {
+                if let Some(batch) = self.decoder.slices.take() {
+                    return Ok(Some(batch));
+                }
+                if self.ended {
+                    return Ok(None);
+                }
+                match next_message(&mut self.input)? {
+                    Some(message) => self.decoder.message(&message)?,
+                    None => {
+                        self.ended = true;
+                        if self.input.read(&mut [0])? > 0 {
+                            return Err(malformed("there are bytes after the stream's end marker"));
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    fn finish(&mut self) -> Result<FileFacts, TableError> {
+        Ok(self.input.facts())
+    }
+}
+
+/// Reads an Arrow IPC file.
+pub(super) struct ArrowFileReader {
+    file: Arc<FileAt>,
+    blocks: std::vec::IntoIter<Block>,
+    decoder: Decoder,
+    digest: WholeDigest,
+}
+
+impl ArrowFileReader {
+    pub(super) fn new(file: File, stop: &Stop) -> Result<Self, TableError> {
+        let file = Arc::new(FileAt::new(file)?);
+        let (decoder, blocks) = guarded(FILE, || read_footer(&file))?;
+        let digest = WholeDigest::start(Arc::clone(&file), stop)?;
+        Ok(ArrowFileReader { file, blocks: blocks.into_iter(), decoder, digest })
+    }
+}
+
+/// The file's footer: its schema, its dictionaries (decoded, since any batch may need any), and
+/// where its batches stand.
+fn read_footer(file: &FileAt) -> Result<(Decoder, Vec<Block>), TableError> {
+    // Magic and padding, then at the end the footer's length and the magic again.
+    const LEAST: u64 = 8 + 4 + 6;
+    let not_arrow = || TableError::Table("this is no Arrow file, or it is cut short".into());
+    if file.len() >= 4 && file.range(0, 4)? == b"FEA1" {
+        return Err(TableError::Table(
+            "this is a Feather file of version 1, which is not Arrow; write it in version 2".into(),
+        ));
+    }
+    if file.len() < LEAST || file.range(0, 6)? != MAGIC {
+        if file.len() >= 4 && file.range(0, 4)? == CONTINUATION {
+            return Err(TableError::Table(
+                "this is an Arrow stream, not an Arrow file: its format is named arrows".into(),
+            ));
+        }
+        return Err(not_arrow());
+    }
+    let mut tail = [0; 10];
+    file.read_at(&mut tail, file.len() - 10)?;
+    let length = i32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]);
+    let length = u64::try_from(length).map_err(|_| not_arrow())?;
+    if &tail[4..] != MAGIC || length > METADATA_BYTES_MAX || length > file.len() - LEAST {
+        return Err(not_arrow());
+    }
+    let footer = file.range(file.len() - 10 - length, length as usize)?;
+    let footer = ipc::root_as_footer(&footer).map_err(|_| malformed("its footer cannot be read"))?;
+    let schema = footer.schema().ok_or_else(|| malformed("its footer has no schema"))?;
+    let mut schema = schema_of(schema)?;
+    // The file's own key-value metadata has no place but the schema's in the other formats.
+    for pair in footer.custom_metadata().into_iter().flatten() {
+        if let (Some(key), Some(value)) = (pair.key(), pair.value())
+            && !schema.metadata.contains_key(key)
+        {
+            schema.metadata.insert(key, value);
+        }
+    }
+    let mut decoder = Decoder::new(Arc::new(schema))?;
+    for block in footer.dictionaries().into_iter().flatten() {
+        let message = block_message(file, block)?;
+        if message.header()?.header_type() != MessageHeader::DictionaryBatch {
+            return Err(malformed("no dictionary stands where the footer says one does"));
+        }
+        decoder.message(&message)?;
+    }
+    let blocks = footer.recordBatches().into_iter().flatten().copied().collect();
+    Ok((decoder, blocks))
+}
+
+/// The message that stands where a footer's entry says.
+fn block_message(file: &FileAt, block: &Block) -> Result<Message, TableError> {
+    let lengths = |what: i64| u64::try_from(what).map_err(|_| malformed("a negative place in the footer"));
+    let (at, head, body) =
+        (lengths(block.offset())?, lengths(block.metaDataLength().into())?, lengths(block.bodyLength())?);
+    if !(8..=METADATA_BYTES_MAX).contains(&head) {
+        return Err(malformed("a message's metadata is of an impossible length"));
+    }
+    let bytes = file.range(at, head as usize)?;
+    let prefix = if bytes[..4] == CONTINUATION { 8 } else { 4 };
+    let metadata = &bytes[prefix..];
+    if body != body_length(&header(metadata)?)? {
+        return Err(malformed("the footer and a message differ in the message's length"));
+    }
+    let body_at = at + head;
+    file.check_range(body_at, body)?;
+    Message::assemble(metadata, body as usize, |bytes| {
+        let start = bytes.len();
+        bytes.resize(start + body as usize, 0);
+        Ok(file.read_at(&mut bytes[start..], body_at)?)
+    })
+}
+
+impl TableReader for ArrowFileReader {
+    fn schema(&self) -> &SchemaRef {
+        &self.decoder.schema
+    }
+
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError> {
+        guarded(FILE, || {
+            loop {
+                if let Some(batch) = self.decoder.slices.take() {
+                    return Ok(Some(batch));
+                }
+                let Some(block) = self.blocks.next() else { return Ok(None) };
+                let message = block_message(&self.file, &block)?;
+                if message.header()?.header_type() != MessageHeader::RecordBatch {
+                    return Err(malformed("no record batch stands where the footer says one does"));
+                }
+                self.decoder.message(&message)?;
+            }
+        })
+    }
+
+    fn finish(&mut self) -> Result<FileFacts, TableError> {
+        self.digest.finish()
+    }
+}
+
+/// Writes an Arrow IPC file or stream.
+pub(super) struct ArrowWriter<W: Write> {
+    inner: Inner<W>,
+    schema: SchemaRef,
+}
+
+enum Inner<W: Write> {
+    File(FileWriter<BufWriter<W>>),
+    Stream(StreamWriter<BufWriter<W>>),
+}
+
+impl<W: Write> ArrowWriter<W> {
+    /// Begins a file.
+    ///
+    /// Its dictionary columns are written as plain values: an IPC file has one dictionary a
+    /// column, and the batches of an input may each have their own.
+    pub(super) fn file(
+        to: W,
+        schema: &SchemaRef,
+        codec: Option<CompressionType>,
+    ) -> Result<Self, TableError> {
+        let columns = schema.fields().iter().map(without_dictionary).collect::<Result<Vec<_>, _>>()?;
+        let schema = Arc::new(Schema::new_with_metadata(columns, schema.metadata().clone()));
+        let writer = FileWriter::try_new_with_options(
+            BufWriter::with_capacity(BUFFER_BYTES, to),
+            &schema,
+            options(codec)?,
+        )
+        .map_err(|e| arrow_error("the header", e))?;
+        Ok(ArrowWriter { inner: Inner::File(writer), schema })
+    }
+
+    /// Begins a stream. A dictionary that changes is written again, or what was added to it.
+    pub(super) fn stream(
+        to: W,
+        schema: &SchemaRef,
+        codec: Option<CompressionType>,
+    ) -> Result<Self, TableError> {
+        let options = options(codec)?.with_dictionary_handling(DictionaryHandling::Delta);
+        let writer =
+            StreamWriter::try_new_with_options(BufWriter::with_capacity(BUFFER_BYTES, to), schema, options)
+                .map_err(|e| arrow_error("the header", e))?;
+        Ok(ArrowWriter { inner: Inner::Stream(writer), schema: Arc::clone(schema) })
+    }
+}
+
+fn options(codec: Option<CompressionType>) -> Result<IpcWriteOptions, TableError> {
+    let fail = |e| arrow_error("the header", e);
+    let options = IpcWriteOptions::default().try_with_compression(codec).map_err(fail)?;
+    let level = (codec == Some(CompressionType::ZSTD)).then_some(1);
+    options.try_with_compression_level(level).map_err(fail)
+}
+
+/// The codec that a `--compression` means here.
+pub(super) fn codec(compression: Compression) -> Result<Option<CompressionType>, TableError> {
+    match compression {
+        Compression::Usual | Compression::None => Ok(None),
+        Compression::Zstd => Ok(Some(CompressionType::ZSTD)),
+        Compression::Lz4 => Ok(Some(CompressionType::LZ4_FRAME)),
+        Compression::Snappy => {
+            Err(TableError::Table("Arrow has no snappy compression; it has none, lz4 and zstd".into()))
+        }
+    }
+}
+
+/// The column without dictionaries, at any depth.
+fn without_dictionary(column: &FieldRef) -> Result<FieldRef, TableError> {
+    let plain = replaced(column, &|data_type| match data_type {
+        DataType::Dictionary(_, values) => Some(values.as_ref().clone()),
+        _ => None,
+    });
+    if !can_cast_types(column.data_type(), plain.data_type()) {
+        return Err(TableError::Table(format!(
+            "an Arrow file cannot hold the column {}, which is {}; an Arrow stream (arrows) can",
+            printable(column.name()),
+            column.data_type()
+        )));
+    }
+    Ok(plain)
+}
+
+impl<W: Write + Send> TableWriter<W> for ArrowWriter<W> {
+    fn write(&mut self, rows: &dyn TableRows) -> Result<(), TableError> {
+        let batch = rows.records();
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let fail = |e| arrow_error("the rows", e);
+        let columns = batch.columns().iter().zip(self.schema.fields());
+        let columns =
+            columns.map(|(array, column)| standing_alone(array, column)).collect::<Result<_, _>>()?;
+        let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(fail)?;
+        match &mut self.inner {
+            Inner::File(writer) => writer.write(&batch).map_err(fail),
+            Inner::Stream(writer) => writer.write(&batch).map_err(fail),
+        }
+    }
+
+    fn finish(self: Box<Self>) -> Result<W, TableError> {
+        let fail = |e| arrow_error("the end", e);
+        let buffered = match self.inner {
+            Inner::File(writer) => writer.into_inner().map_err(fail)?,
+            Inner::Stream(writer) => writer.into_inner().map_err(fail)?,
+        };
+        buffered.into_inner().map_err(|e| TableError::Io(e.into_error()))
+    }
+}
+
+/// The array in the column's type, with no more memory behind it than it shows.
+///
+/// A slice of a view array still has all of the batch's buffers, and IPC writes all of them: a
+/// batch given out in a hundred slices would be written a hundred times.
+fn standing_alone(array: &ArrayRef, column: &Column) -> Result<ArrayRef, TableError> {
+    let place = || format!("the column {}", printable(column.name()));
+    if array.data_type() != column.data_type() {
+        // Not the safe cast, which makes null of what it cannot cast.
+        let options = CastOptions { safe: false, ..Default::default() };
+        return cast_with_options(array, column.data_type(), &options).map_err(|e| arrow_error(&place(), e));
+    }
+    let wasteful = |buffers: &[Buffer], used: usize| {
+        buffers.iter().map(Buffer::len).sum::<usize>() > used + used / 4 + 4096
+    };
+    Ok(match array.data_type() {
+        DataType::Utf8View => {
+            let views = array.as_string_view();
+            if wasteful(views.data_buffers(), views.total_buffer_bytes_used()) {
+                Arc::new(views.gc())
+            } else {
+                Arc::clone(array)
+            }
+        }
+        DataType::BinaryView => {
+            let views = array.as_binary_view();
+            if wasteful(views.data_buffers(), views.total_buffer_bytes_used()) {
+                Arc::new(views.gc())
+            } else {
+                Arc::clone(array)
+            }
+        }
+        _ => Arc::clone(array),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Format;
+    use crate::table::round::{Rows, read, write};
+    use ::arrow::array::StringArray;
+
+    fn table() -> (SchemaRef, RecordBatch) {
+        let schema = Arc::new(Schema::new(vec![Column::new("c", DataType::Utf8, true)]));
+        let values = vec![Some("a".repeat(100)), None, Some(String::new())];
+        let batch =
+            RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(StringArray::from(values))]).unwrap();
+        (schema, batch)
+    }
+
+    fn refusal(format: Format, bytes: &[u8]) -> String {
+        read(format, bytes).map(drop).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_stream_without_its_end_marker_was_cut() {
+        let (schema, batch) = table();
+        let whole =
+            write(Format::Arrows, Compression::Usual, &schema, &[batch.clone(), batch.clone()]).unwrap();
+        assert_eq!(&whole[whole.len() - 8..], [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        let cut = "the Arrow stream ends without its end marker: it was cut short";
+        assert_eq!(refusal(Format::Arrows, &whole[..whole.len() - 8]), cut);
+        assert_eq!(refusal(Format::Arrows, &whole[..whole.len() - 4]), cut);
+        assert_eq!(refusal(Format::Arrows, b""), "the stream is empty");
+        let more = [whole.as_slice(), b"\0"].concat();
+        assert!(refusal(Format::Arrows, &more).ends_with("bytes after the stream's end marker"));
+    }
+
+    #[test]
+    fn a_writer_that_is_dropped_leaves_no_end_marker() {
+        let (schema, batch) = table();
+        let mut out = vec![];
+        let mut writer = ArrowWriter::stream(&mut out, &schema, None).unwrap();
+        writer.write(&Rows(batch)).unwrap();
+        drop(writer);
+        assert!(!out.is_empty() && !out.ends_with(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]));
+    }
+
+    #[test]
+    fn a_declared_length_is_not_allocated() {
+        let (schema, batch) = table();
+        let stream = write(Format::Arrows, Compression::Zstd, &schema, &[batch]).unwrap();
+        // The metadata's length, at the very beginning.
+        let mut lying = stream.clone();
+        lying[4..8].copy_from_slice(&i32::MAX.to_le_bytes());
+        assert!(refusal(Format::Arrows, &lying).contains("its metadata is too long"));
+        // The length of a buffer once it is decompressed: it stands before zstd's magic number.
+        let magic = stream.windows(4).position(|w| w == 0xfd2f_b528_u32.to_le_bytes()).unwrap();
+        let mut lying = stream.clone();
+        lying[magic - 8..magic].copy_from_slice(&(1_i64 << 50).to_le_bytes());
+        assert!(refusal(Format::Arrows, &lying).starts_with("a record batch has 1125899906"));
+        let mut lying = stream;
+        lying[magic - 8..magic].copy_from_slice(&i64::MIN.to_le_bytes());
+        assert!(refusal(Format::Arrows, &lying).ends_with("a buffer of negative length"));
+    }
+
+    #[test]
+    fn a_broken_pipe_is_told_as_one() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (schema, batch) = table();
+        for format in [Format::Csv, Format::Parquet, Format::Arrow, Format::Arrows] {
+            let mut writer = crate::table::create(Broken, format, Compression::Usual, &schema).unwrap();
+            let rows = Rows(batch.clone());
+            // What is small stays in a buffer until the end.
+            let error = writer.write(&rows).and_then(|()| writer.finish().map(drop)).unwrap_err();
+            assert!(
+                matches!(&error, TableError::Io(e) if e.kind() == io::ErrorKind::BrokenPipe),
+                "{format:?}: {error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! A batch of any size, given out in batches of the size that the table promises.
+//!
+//! It owns how many bytes rows count for. It copies nothing: what it gives out are views of the
+//! batch it was given.
+
+use super::{BATCH_BYTES, BATCH_ROWS};
+use ::arrow::array::{Array, ArrayRef, AsArray, ByteView, OffsetSizeTrait, RecordBatch};
+use ::arrow::datatypes::{BinaryType, ByteArrayType, DataType, LargeBinaryType, LargeUtf8Type, Utf8Type};
+
+/// What is left of a batch.
+#[derive(Default)]
+pub(super) struct Slices(Option<RecordBatch>);
+
+impl Slices {
+    /// Takes a batch to be given out.
+    pub(super) fn put(&mut self, batch: RecordBatch) {
+        debug_assert!(self.0.is_none(), "the batch before was given out to its end");
+        self.0 = (batch.num_rows() > 0).then_some(batch);
+    }
+
+    /// The next rows: at most [`BATCH_ROWS`], and no more than [`BATCH_BYTES`] unless it is a
+    /// single row.
+    pub(super) fn take(&mut self) -> Option<RecordBatch> {
+        let batch = self.0.take()?;
+        let all = batch.num_rows().min(BATCH_ROWS);
+        // The size grows with the rows, so the most that fits is found by halving.
+        let (mut fits, mut too_many) = (1, all + 1);
+        if bytes_of_rows(&batch, 0, all) <= BATCH_BYTES {
+            fits = all;
+        }
+        while too_many - fits > 1 {
+            let middle = fits + (too_many - fits) / 2;
+            if bytes_of_rows(&batch, 0, middle) <= BATCH_BYTES {
+                fits = middle;
+            } else {
+                too_many = middle;
+            }
+        }
+        if fits == batch.num_rows() {
+            return Some(batch);
+        }
+        self.0 = Some(batch.slice(fits, batch.num_rows() - fits));
+        Some(batch.slice(0, fits))
+    }
+}
+
+fn bytes_of_rows(batch: &RecordBatch, from: usize, to: usize) -> usize {
+    batch.columns().iter().map(|column| bytes_of(column, from, to)).fold(0, usize::saturating_add)
+}
+
+/// About how many bytes the values from row `from` up to row `to` take when they stand alone.
+fn bytes_of(array: &ArrayRef, from: usize, to: usize) -> usize {
+    fn variable<T: ByteArrayType>(array: &ArrayRef, from: usize, to: usize) -> usize {
+        range::<T::Offset>(array.as_bytes::<T>().value_offsets(), from, to).1
+    }
+    /// Where a range begins in the values, and its length.
+    fn range<O: OffsetSizeTrait>(offsets: &[O], from: usize, to: usize) -> (usize, usize) {
+        let begin = offsets[from].as_usize();
+        (begin, offsets[to].as_usize() - begin)
+    }
+    fn views(views: &[u128]) -> usize {
+        views.iter().map(|view| 16 + ByteView::from(*view).length as usize).sum()
+    }
+    fn list<O: OffsetSizeTrait>(array: &ArrayRef, from: usize, to: usize) -> usize {
+        let list = array.as_list::<O>();
+        let (begin, length) = range(list.value_offsets(), from, to);
+        bytes_of(list.values(), begin, begin + length)
+    }
+    let rows = to - from;
+    let data_type = array.data_type();
+    let values = match data_type {
+        DataType::Utf8 => variable::<Utf8Type>(array, from, to),
+        DataType::LargeUtf8 => variable::<LargeUtf8Type>(array, from, to),
+        DataType::Binary => variable::<BinaryType>(array, from, to),
+        DataType::LargeBinary => variable::<LargeBinaryType>(array, from, to),
+        DataType::Utf8View => views(&array.as_string_view().views()[from..to]),
+        DataType::BinaryView => views(&array.as_binary_view().views()[from..to]),
+        DataType::FixedSizeBinary(width) => rows * *width as usize,
+        DataType::List(_) => list::<i32>(array, from, to),
+        DataType::LargeList(_) => list::<i64>(array, from, to),
+        DataType::Map(_, _) => {
+            let map = array.as_map();
+            let (begin, length) = range(map.value_offsets(), from, to);
+            map.entries().columns().iter().map(|c| bytes_of(c, begin, begin + length)).sum()
+        }
+        DataType::FixedSizeList(_, width) => {
+            let width = *width as usize;
+            bytes_of(array.as_fixed_size_list().values(), from * width, to * width)
+        }
+        DataType::Struct(_) => {
+            array.as_struct().columns().iter().map(|column| bytes_of(column, from, to)).sum()
+        }
+        DataType::Dictionary(_, _) => {
+            let dictionary = array.as_any_dictionary();
+            let values = dictionary.values();
+            if values.is_empty() {
+                0
+            } else {
+                let slice = array.slice(from, rows);
+                let keys = slice.as_any_dictionary().normalized_keys();
+                let valid = keys.iter().enumerate().filter(|(row, _)| slice.is_valid(*row));
+                valid.map(|(_, key)| bytes_of(values, *key, key + 1)).fold(0, usize::saturating_add)
+            }
+        }
+        // Fixed widths; and for the rare rest (unions, runs, list views) a guess.
+        other => rows * other.primitive_width().unwrap_or(1),
+    };
+    values.saturating_add(rows / 8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::arrow::array::{
+        BinaryArray, DictionaryArray, Int64Array, LargeStringArray, ListArray, StringArray, StringViewArray,
+        StructArray,
+    };
+    use ::arrow::datatypes::{Field, Int32Type, Schema};
+    use std::sync::Arc;
+
+    fn sizes(columns: Vec<ArrayRef>) -> Vec<usize> {
+        let fields: Vec<_> = columns.iter().map(|c| Field::new("c", c.data_type().clone(), true)).collect();
+        let mut slices = Slices::default();
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+        slices.put(batch.clone());
+        let out: Vec<_> = std::iter::from_fn(|| slices.take()).collect();
+        let joined = ::arrow::compute::concat_batches(&batch.schema(), &out);
+        assert_eq!(joined.unwrap(), batch, "nothing lost, nothing moved");
+        out.iter().map(RecordBatch::num_rows).collect()
+    }
+
+    #[test]
+    fn a_big_batch_comes_out_in_small_ones() {
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..BATCH_ROWS as i64 * 2 + 1));
+        assert_eq!(sizes(vec![numbers]), [BATCH_ROWS, BATCH_ROWS, 1]);
+        assert!(sizes(vec![Arc::new(Int64Array::from(Vec::<i64>::new()))]).is_empty());
+    }
+
+    #[test]
+    fn bytes_close_a_batch_in_every_type() {
+        let big = "x".repeat(BATCH_BYTES / 2 - 100);
+        let values = [Some(big.as_str()), None, Some(&big), Some(&big), Some("x"), Some(&big)];
+        let text: ArrayRef = Arc::new(StringArray::from(values.to_vec()));
+        let list = ListArray::from_iter_primitive::<Int32Type, _, _>(
+            (0..6).map(|_| Some(vec![Some(1); BATCH_BYTES / 16])),
+        );
+        let field = Arc::new(Field::new("x", DataType::Utf8, true));
+        let dictionary: DictionaryArray<Int32Type> = values.into_iter().collect();
+        for column in [
+            Arc::clone(&text),
+            Arc::new(LargeStringArray::from(values.to_vec())),
+            Arc::new(StringViewArray::from(values.to_vec())),
+            Arc::new(BinaryArray::from_iter(values)),
+            Arc::new(dictionary),
+            Arc::new(StructArray::from(vec![(field, text)])),
+        ] {
+            assert_eq!(sizes(vec![column]), [3, 3]);
+        }
+        assert_eq!(sizes(vec![Arc::new(list)]), [3, 3]);
+    }
+
+    #[test]
+    fn one_row_of_any_size_is_let_through() {
+        let huge = "x".repeat(BATCH_BYTES * 2);
+        let values = vec![Some("a"), Some(huge.as_str()), Some("b")];
+        assert_eq!(sizes(vec![Arc::new(StringArray::from(values))]), [1, 1, 1]);
+    }
+}

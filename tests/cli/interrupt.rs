@@ -1,0 +1,123 @@
+//! Stopped from outside: nothing half-written is ever under a final name.
+
+use crate::support::{Site, Table};
+use std::io::Write as _;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+fn signal(child: &Child, name: &str) {
+    let status =
+        std::process::Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn a_signal_ends_a_run_that_waits_for_input_with_no_file_left() {
+    for name in ["INT", "TERM"] {
+        for threads in [1, 2] {
+            let site = Site::sample();
+            let before = site.names();
+            let line = format!(
+                "rewrap - --input-format csv -o out.csv --secrets secrets.json --to kv2 --threads {threads}"
+            );
+            let mut child = site.command(&line).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            let mut stdin = child.stdin.take().unwrap();
+            // All rows but the last, and then nothing: it waits, with its handlers long in place.
+            let mut table = Table::sample();
+            table.rows.pop();
+            stdin.write_all(table.text().as_bytes()).unwrap();
+            std::thread::sleep(Duration::from_millis(300));
+            signal(&child, name);
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            let message = "rekek: interrupted; nothing was written under a final name\n";
+            assert_eq!(
+                (output.status.code(), said.as_str()),
+                (Some(130), message),
+                "SIG{name}, {threads} threads"
+            );
+            assert_eq!(site.names(), before);
+            drop(stdin);
+        }
+    }
+}
+
+#[test]
+fn a_signal_ends_every_wait_for_standard_input() {
+    for line in [
+        "rewrap export.csv --dry-run --secrets - --to kv2",
+        "rewrap export.csv --dry-run --secrets secrets.json --to kv2 --orgs-file -",
+        "rewrap - --input-format csv --dry-run --secrets secrets.json --to kv2",
+        "inspect - --input-format csv",
+        "verify - --input-format csv",
+        "verify export.csv --secrets -",
+        "verify export.csv --secrets secrets.json --source - --source-format csv",
+    ] {
+        let site = Site::sample();
+        let mut child = site.command(line).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        signal(&child, "INT");
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{line}: {said}");
+        assert!(
+            said.ends_with("rekek: interrupted; nothing was written under a final name\n"),
+            "{line}: {said}"
+        );
+        drop(stdin);
+    }
+}
+
+#[test]
+fn a_signal_or_kill_9_in_mid_run_leaves_nothing_or_everything() {
+    let site = Site::empty();
+    site.rekek("keygen kv1 --secrets s.json").good();
+    site.rekek("keygen kv2 --secrets s.json").good();
+    site.rekek("generate -o in.csv --orgs 4000 --secrets s.json --under kv1").good();
+    let line = "rewrap in.csv -o out.csv --secrets s.json --to kv2 --quiet";
+    let mut stopped = 0;
+    for (i, name) in ["INT", "KILL", "TERM", "KILL", "INT", "KILL", "TERM", "KILL"].into_iter().enumerate() {
+        let mut child = site.command(line).stderr(Stdio::null()).spawn().unwrap();
+        // Late enough for the handlers to stand, early enough to meet a run in the middle.
+        std::thread::sleep(Duration::from_millis(40 + 12 * i as u64));
+        signal(&child, name);
+        let status = child.wait().unwrap();
+        match (site.path("out.csv").exists(), site.path("out.csv.manifest.json").exists()) {
+            (false, manifest) => {
+                assert!(!manifest, "a manifest without its file");
+                let expected = if name == "KILL" { None } else { Some(130) };
+                assert_eq!(status.code(), expected, "SIG{name}");
+                stopped += 1;
+            }
+            // Killed between the two: whole, and refused by the next run.
+            (true, false) => assert!(site.rekek(line).stderr.contains("is there without its manifest")),
+            (true, true) => {
+                assert_eq!(site.rekek("verify out.csv --source in.csv --secrets s.json").status, 0)
+            }
+        }
+        for name in ["out.csv", "out.csv.manifest.json"] {
+            std::fs::remove_file(site.path(name)).ok();
+        }
+        assert_eq!(site.names(), ["in.csv", "s.json"], "nothing to clean up after SIG{name}");
+    }
+    assert!(stopped > 0, "no run was stopped in the middle");
+    site.rekek(line).good();
+}
+
+#[test]
+fn of_two_runs_into_one_output_one_wins_whole() {
+    let site = Site::empty();
+    site.rekek("keygen kv1 --secrets s.json").good();
+    site.rekek("keygen kv2 --secrets s.json").good();
+    site.rekek("generate -o in.csv --orgs 2000 --secrets s.json --under kv1").good();
+    let run = || site.rekek("rewrap in.csv -o out.csv --secrets s.json --to kv2 --quiet");
+    let runs = std::thread::scope(|scope| {
+        let both = [scope.spawn(run), scope.spawn(run)];
+        both.map(|thread| thread.join().unwrap())
+    });
+    let mut statuses = runs.each_ref().map(|run| run.status);
+    statuses.sort();
+    assert_eq!(statuses, [0, 1], "{} {}", runs[0].stderr, runs[1].stderr);
+    site.rekek("verify out.csv --source in.csv --secrets s.json").good();
+}

@@ -1,0 +1,13 @@
+//! The command line as users type it: exit status, exact messages, what is left in the folder.
+
+mod bad_input;
+mod failed_rows;
+mod formats;
+mod generate;
+mod inspect;
+mod interrupt;
+mod keygen;
+mod readme;
+mod rotation;
+mod support;
+mod verify;

@@ -1,0 +1,166 @@
+//! A folder to work in, and `rekek` run in it.
+
+use assert_cmd::cargo::cargo_bin;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The sample site's files: an export that psql wrote, its secrets, its configuration.
+pub fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sample").join(name)
+}
+
+pub struct Site(tempfile::TempDir);
+
+pub struct Ran {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Status 0 and not a word on stderr.
+    #[track_caller]
+    pub fn good(self) -> String {
+        assert_eq!((self.status, self.stderr.as_str()), (0, ""), "{}", self.stdout);
+        self.stdout
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {} {}", self.stdout, self.stderr))
+    }
+}
+
+impl Site {
+    /// An empty folder.
+    pub fn empty() -> Site {
+        Site(tempfile::tempdir().unwrap())
+    }
+
+    /// The sample site, its files under their names.
+    pub fn sample() -> Site {
+        let site = Site::empty();
+        for name in ["export.csv", "secrets.json", "site.toml"] {
+            site.write(name, std::fs::read(sample(name)).unwrap());
+        }
+        site
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file that only its owner can read.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::write(self.path(name), content).unwrap();
+        std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
+    /// The names in the folder, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.0.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// A command line with its words set apart by spaces, to be run in the folder.
+    pub fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(cargo_bin!("rekek"));
+        command.args(line.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
+        command
+    }
+
+    pub fn rekek(&self, line: &str) -> Ran {
+        ran(self.command(line).output().unwrap())
+    }
+
+    /// The same with something on standard input.
+    pub fn rekek_with_input(&self, line: &str, input: &[u8]) -> Ran {
+        use std::io::Write as _;
+        let mut command = self.command(line);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let output = std::thread::scope(|scope| {
+            // It may end before it has read everything.
+            scope.spawn(move || stdin.write_all(input).ok());
+            child.wait_with_output().unwrap()
+        });
+        ran(output)
+    }
+}
+
+fn ran(output: std::process::Output) -> Ran {
+    Ran {
+        status: output.status.code().expect("it ended by itself"),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// A CSV table in memory, to be spoiled.
+#[derive(Clone)]
+pub struct Table {
+    pub header: Vec<String>,
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub fn parse(text: &str) -> Table {
+        let mut reader = csv::ReaderBuilder::new().from_reader(text.as_bytes());
+        let header = reader.headers().unwrap().iter().map(str::to_owned).collect();
+        let rows = reader.records().map(|r| r.unwrap().iter().map(str::to_owned).collect()).collect();
+        Table { header, rows }
+    }
+
+    /// The sample export.
+    pub fn sample() -> Table {
+        Table::parse(&std::fs::read_to_string(sample("export.csv")).unwrap())
+    }
+
+    pub fn column(&self, name: &str) -> usize {
+        self.header.iter().position(|h| h == name).unwrap_or_else(|| panic!("no column {name}"))
+    }
+
+    pub fn value(&mut self, row: usize, column: &str) -> &mut String {
+        let column = self.column(column);
+        &mut self.rows[row][column]
+    }
+
+    pub fn get(&self, row: usize, column: &str) -> &str {
+        &self.rows[row][self.column(column)]
+    }
+
+    /// The first row with values in all of `columns`, from `from` on.
+    pub fn row_with(&self, from: usize, columns: &[&str]) -> usize {
+        (from..self.rows.len()).find(|r| columns.iter().all(|c| !self.get(*r, c).is_empty())).unwrap()
+    }
+
+    pub fn text(&self) -> String {
+        let mut writer = csv::Writer::from_writer(vec![]);
+        writer.write_record(&self.header).unwrap();
+        self.rows.iter().for_each(|row| writer.write_record(row).unwrap());
+        String::from_utf8(writer.into_inner().unwrap()).unwrap()
+    }
+}
+
+/// An envelope's text with its JSON changed.
+pub fn edit_envelope(text: &str, edit: impl FnOnce(String) -> String) -> String {
+    use base64::Engine as _;
+    let base64 = base64::engine::general_purpose::STANDARD;
+    base64.encode(edit(String::from_utf8(base64.decode(text).unwrap()).unwrap()))
+}
+
+/// The key id that an envelope names.
+pub fn key_of(text: &str) -> String {
+    rekek::envelope::independent::read(text).unwrap().key_id
+}
+
+pub const CIPHERTEXTS: [&str; 3] =
+    ["encrypted_signing_key_1", "encrypted_signing_key_2", "encrypted_auth_method_config"];

@@ -1,0 +1,198 @@
+"""What tests/foreign_tools.rs has pyarrow and DuckDB do.
+
+usage: foreign_tools.py make FOLDER      write tables into the folder
+       foreign_tools.py compare < PAIRS  each line: a file, a tab, a file that should have the same table
+
+`compare` reads the second file with pyarrow and with DuckDB, prints a line for each difference and
+exits 1 if there is one.
+"""
+
+import datetime
+import decimal
+import pathlib
+import sys
+
+try:
+    import duckdb
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.feather
+    import pyarrow.parquet as pq
+except ImportError as e:
+    sys.exit(f"{sys.executable} lacks {e.name}: install pyarrow and duckdb there, or name another in REKEK_PYTHON")
+
+ROWS = 1500
+CIPHERTEXT = ["encrypted_signing_key_1", "encrypted_signing_key_2", "encrypted_auth_method_config"]
+
+
+def texts(column):
+    odd = ["", None, 'a "quoted", text', "two\r\nlines", "\u00e9 \U0001f511", " ", "x" * 5000]
+    value = lambda i: odd[i % 7] if i % 50 < 7 else f"{column} {i} " * (i % 40)
+    return pa.array([value(i) for i in range(ROWS)], pa.string())
+
+
+def table(text, with_others):
+    ids = pa.array([f"org-{i:05}" for i in range(ROWS)], pa.string())
+    columns = {"organization_id": ids.cast(text)} | {name: texts(name).cast(text) for name in CIPHERTEXT}
+    if with_others:
+        each = lambda value, kind: pa.array([None if i % 11 == 0 else value(i) for i in range(ROWS)], kind)
+        at = lambda i: datetime.datetime(2024, 2, 29, 12, 34, 56) + datetime.timedelta(microseconds=i * 1000003)
+        columns |= {
+            "flag": each(lambda i: i % 2 == 0, pa.bool_()),
+            "whole": each(lambda i: i - 1000, pa.int32()),
+            "float": each(lambda i: i / 7, pa.float64()),
+            "price": each(lambda i: decimal.Decimal(i) / 100, pa.decimal128(12, 2)),
+            "day": each(lambda i: at(i).date(), pa.date32()),
+            "moment": each(at, pa.timestamp("us", "UTC")),
+            "kind": each(lambda i: "abc"[i % 3], pa.string()).dictionary_encode(),
+        }
+    if with_others == "nested":
+        columns |= {
+            "list": each(lambda i: [i, None], pa.list_(pa.int64())),
+            "struct": each(lambda i: {"a": i, "b": str(i)}, pa.struct({"a": pa.int64(), "b": pa.string()})),
+            "binary": each(lambda i: bytes([i % 256]), pa.binary()),
+            "seconds": each(at, pa.timestamp("s")),
+            "time": each(lambda i: at(i).time(), pa.time32("s")),
+            "map": each(lambda i: [("k", i)], pa.map_(pa.string(), pa.int64())),
+        }
+    made = pa.table(columns)
+    fields = [f.with_metadata({"field": f.name}) for f in made.schema]
+    return pa.table(made.columns, pa.schema(fields, {"table": "made by pyarrow"}))
+
+
+def make(folder):
+    for name, text in {"string": pa.string(), "large": pa.large_string(), "view": pa.string_view()}.items():
+        t = table(text, "nested" if name == "string" else True)
+        pq.write_table(t, folder / f"{name}.parquet", row_group_size=600, store_schema=True)
+        pyarrow.feather.write_feather(t, folder / f"{name}.feather", chunksize=800)
+        with pa.ipc.new_stream(folder / f"{name}.arrows", t.schema) as writer:
+            writer.write_table(t, max_chunksize=400)
+    coded = table(pa.dictionary(pa.int32(), pa.string()), False)
+    pq.write_table(coded, folder / "dictionary.parquet")
+    with pa.ipc.new_stream(folder / "dictionary.arrows", coded.schema) as writer:
+        writer.write_table(coded, max_chunksize=499)
+    pyarrow.csv.write_csv(table(pa.string(), False), folder / "pyarrow.csv")
+    db = duckdb.connect()
+    db.register("t", table(pa.string(), True))
+    for codec in ["uncompressed", "snappy", "zstd", "gzip", "lz4"]:
+        db.execute(f"copy t to '{folder}/duckdb-{codec}.parquet' (format parquet, compression {codec})")
+    db.execute(f"copy t to '{folder}/duckdb-v2.parquet' (format parquet, parquet_version v2)")
+    db.execute(f"copy (select {', '.join(['organization_id'] + CIPHERTEXT)} from t) to '{folder}/duckdb.csv' (header)")
+
+
+def plain(t):
+    """The table without dictionaries and in one text type, in one chunk."""
+
+    def column(c):
+        if pa.types.is_dictionary(c.type):
+            c = c.cast(c.type.value_type)
+        if pa.types.is_large_string(c.type) or pa.types.is_string_view(c.type):
+            c = c.cast(pa.string())
+        return c
+
+    return pa.table({n: column(t[n]) for n in t.column_names}).combine_chunks()
+
+
+def read(path):
+    match path.suffix:
+        case ".csv":
+            as_text = {n: pa.string() for n in pyarrow.csv.open_csv(path, parse_options=PARSE).schema.names}
+            options = pyarrow.csv.ConvertOptions(column_types=as_text, strings_can_be_null=True, null_values=[""])
+            return pyarrow.csv.read_csv(path, parse_options=PARSE, convert_options=options)
+        case ".parquet":
+            return pq.read_table(path)
+        case ".arrow" | ".feather":
+            return pa.ipc.open_file(path).read_all()
+        case ".arrows":
+            return pa.ipc.open_stream(path).read_all()
+
+
+PARSE = pyarrow.csv.ParseOptions(newlines_in_values=True)
+
+
+def by_duckdb(path):
+    db = duckdb.connect()
+    db.execute("set timezone = 'UTC'")
+    if path.suffix == ".csv":
+        return db.sql(f"from read_csv('{path}', header=true, all_varchar=true, strict_mode=true)").to_arrow_table()
+    if path.suffix == ".parquet":
+        return db.sql(f"from read_parquet('{path}')").to_arrow_table()
+    t = read(path)
+    return db.sql("from t").to_arrow_table()
+
+
+def in_csv(t):
+    """The table as CSV has it: all text, nothing empty. DuckDB spells as PostgreSQL does, but for these."""
+    db = duckdb.connect()
+    db.execute("set timezone = 'UTC'")
+    db.register("t", t)
+
+    def spelled(f):
+        name = f'"{f.name}"'
+        if pa.types.is_boolean(f.type):
+            return f"case {name} when true then 't' when false then 'f' end as {name}"
+        if pa.types.is_float64(f.type):
+            # DuckDB writes 1.0 where PostgreSQL writes 1.
+            return f"regexp_replace({name}::varchar, '\\.0$', '') as {name}"
+        return f"nullif({name}::varchar, '') as {name}"
+
+    return db.sql(f"select {', '.join(map(spelled, t.schema))} from t").to_arrow_table()
+
+
+IN_PARQUET = {pa.timestamp("s"): pa.timestamp("ms"), pa.time32("s"): pa.time32("ms")}
+
+
+def differences(before, after):
+    expected, got = plain(read(before)), plain(read(after))
+    if before.suffix == ".csv" or after.suffix == ".csv":
+        expected, got = in_csv(expected), in_csv(got)
+    else:
+        old, new = read(before).schema, read(after).schema
+        for key, value in (old.metadata or {}).items():
+            if (new.metadata or {}).get(key) != value:
+                yield f"metadata {key}"
+        for f in old:
+            for key, value in (f.metadata or {}).items():
+                if (new.field(f.name).metadata or {}).get(key) != value:
+                    yield f"metadata {key} of {f.name}"
+            kind = new.field(f.name).type
+            # Parquet has no seconds; dictionaries may be decoded.
+            if kind not in (f.type, IN_PARQUET.get(f.type)) and not pa.types.is_dictionary(f.type):
+                yield f"type of {f.name}: {f.type} became {kind}"
+    if got.column_names != expected.column_names:
+        yield "columns"
+        return
+    for name in expected.column_names:
+        column = got[name]
+        if IN_PARQUET.get(expected[name].type) == column.type:
+            column = column.cast(expected[name].type)
+        if not column.equals(expected[name]):
+            yield f"pyarrow: column {name}"
+    of_duckdb = plain(by_duckdb(after))
+    if after.suffix == ".csv":
+        of_duckdb = in_csv(of_duckdb)
+    for name in expected.column_names:
+        theirs = of_duckdb[name]
+        if theirs.type != expected[name].type and not pa.types.is_nested(theirs.type):
+            theirs = theirs.cast(expected[name].type)
+        if theirs.to_pylist() != expected[name].to_pylist():
+            yield f"DuckDB: column {name}"
+
+
+def main():
+    match sys.argv[1:]:
+        case ["make", folder]:
+            make(pathlib.Path(folder))
+        case ["compare"]:
+            found = 0
+            for line in sys.stdin:
+                before, after = map(pathlib.Path, line.rstrip("\n").split("\t"))
+                for difference in differences(before, after):
+                    found += 1
+                    print(f"{before.name} -> {after.name}: {difference}")
+            sys.exit(1 if found else 0)
+        case _:
+            sys.exit(__doc__)
+
+
+main()

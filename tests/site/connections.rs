@@ -1,0 +1,229 @@
+//! Reaching the database: URLs, variables, password files, TLS; and that a password is never told.
+
+use crate::cluster::{Cluster, Durable};
+use crate::support::{Rehearsal, ran};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+const SECRET: &str = "hush-Hush";
+
+#[track_caller]
+fn silent_about(ran: &crate::support::Ran, secret: &str) {
+    let all = format!("{}{}", ran.stdout, ran.stderr);
+    assert!(!all.contains(secret), "{all}");
+}
+
+#[test]
+fn no_error_tells_a_password() {
+    let r = Rehearsal::postgres(3).rewrapped();
+    let port = r.cluster.port;
+    let _ = r.session().try_run("CREATE ROLE locked LOGIN PASSWORD 'right'");
+    let database = &r.database;
+    let urls = [
+        (
+            format!("postgres://locked:{SECRET}@127.0.0.1:{port}/{database}"),
+            1,
+            "password authentication failed",
+        ),
+        (
+            format!("postgres://locked@127.0.0.1:{port}/{database}?password={SECRET}"),
+            1,
+            "password authentication failed",
+        ),
+        (format!("postgres://locked:{SECRET}@127.0.0.1:1/{database}"), 1, "cannot connect to"),
+        (format!("postgres://locked:{SECRET}@no.such.host.invalid/{database}"), 1, "cannot connect to"),
+        (format!("postgres://postgres:{SECRET}@127.0.0.1:{port}/no_such_database"), 1, "does not exist"),
+        (format!("postgres://locked:{SECRET}@127.0.0.1:{port}/{database}?sslmode=verify-full"), 1, "TLS"),
+        (
+            format!("postgres://locked:{SECRET}@127.0.0.1:{port}/{database}?sslmode={SECRET}"),
+            2,
+            "sslmode is none of",
+        ),
+        (
+            format!("postgres://locked:{SECRET}@127.0.0.1:{port}/{database}?{SECRET}=1"),
+            2,
+            "a parameter that is not known",
+        ),
+        (
+            format!("postgres://locked:{SECRET}@127.0.0.1:port/{database}"),
+            2,
+            "the database URL: it is postgres://",
+        ),
+        (format!("postgres://locked:a/{SECRET}@127.0.0.1:{port}/{database}"), 2, "percent encoding"),
+        (format!("postgres://locked:1/{SECRET}@127.0.0.1"), 2, "percent encoding"),
+        (format!("postgres://locked:1#{SECRET}@127.0.0.1:{port}/{database}"), 2, "percent encoding"),
+        (format!("postgres://locked:1?{SECRET}@127.0.0.1:{port}/{database}"), 2, "percent encoding"),
+        (format!("postgres://locked:{SECRET}@@127.0.0.1:{port}/{database}"), 2, "percent encoding"),
+        (format!("mysql://locked:{SECRET}@127.0.0.1/{database}"), 2, "the database URL: it is postgres://"),
+        (format!("locked:{SECRET}@127.0.0.1"), 2, "the database URL: it is postgres://"),
+    ];
+    for (url, status, told) in &urls {
+        for line in ["export -o x.csv --report x.json", "inspect", "import out.csv", "init"] {
+            let ran = r.site_on(url, line);
+            assert_eq!(ran.status, *status, "{line} {url}: {}", ran.stderr);
+            assert!(ran.stderr.contains(told), "{line} {url}: {}", ran.stderr);
+            silent_about(&ran, SECRET);
+        }
+    }
+    assert!(!r.path("x.json").exists());
+    // Usage errors quote arguments: not these.
+    let url = &urls[0].0;
+    for words in [
+        vec!["export".to_owned(), url.clone()],
+        vec!["inspect".to_owned(), format!("--dbb={url}")],
+        vec![url.clone()],
+        vec![
+            "import".to_owned(),
+            "x".into(),
+            "--db".into(),
+            "sqlite:x".into(),
+            "--on-conflict".into(),
+            url.clone(),
+        ],
+    ] {
+        let ran =
+            ran(Command::new(assert_cmd::cargo::cargo_bin!("rekek-site")).args(&words).output().unwrap());
+        assert_eq!(ran.status, 2, "{}", ran.stderr);
+        silent_about(&ran, SECRET);
+    }
+}
+
+#[test]
+fn variables_and_password_files_fill_in_what_a_url_leaves_out() {
+    let r = Rehearsal::postgres(3);
+    let _ = r.session().try_run("CREATE ROLE locked LOGIN PASSWORD 'right'");
+    r.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO locked");
+    let port = r.cluster.port.to_string();
+    let run = |url: &str, variables: &[(&str, &str)]| {
+        ran(r
+            .command_on(url, "inspect --json")
+            .envs(variables.iter().copied())
+            .env("HOME", r.path(""))
+            .output()
+            .unwrap())
+    };
+    let place = [
+        ("PGHOST", "127.0.0.1"),
+        ("PGPORT", &port),
+        ("PGDATABASE", r.database.as_str()),
+        ("PGUSER", "locked"),
+    ];
+    let with = |more: &[(&'static str, &'static str)]| [&place[..], more].concat();
+    assert_eq!(run("postgres://", &with(&[("PGPASSWORD", "right")])).status, 0);
+    assert_eq!(run("postgres://", &with(&[("PGPASSWORD", "wrong")])).status, 1);
+    assert_eq!(run(&format!("postgres://locked:right@127.0.0.1:{port}/{}", r.database), &[]).status, 0);
+
+    r.folder.write(
+        "pass",
+        format!(
+            "# a comment\n127.0.0.1:{port}:other:locked:wrong\n127.0.0.1:*:{}:locked:right\n",
+            r.database
+        ),
+    );
+    assert_eq!(run("postgres://", &with(&[("PGPASSFILE", "pass")])).status, 0);
+    assert_eq!(run("postgres://?passfile=pass&connect_timeout=5", &with(&[])).status, 0);
+    std::fs::set_permissions(r.path("pass"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let open = run("postgres://?passfile=pass", &with(&[]));
+    assert_eq!(open.status, 2, "a password file that others can read is not used");
+    assert!(open.stderr.contains("its mode must be 0600"), "{}", open.stderr);
+
+    // What sqlx would pass over without a word.
+    for (name, value) in [("PGSSLMODE", "verify-ful"), ("PGPORT", "5432x"), ("PGSERVICE", "site")] {
+        let ran = run("postgres://", &[("PGHOST", "127.0.0.1"), (name, value)]);
+        assert_eq!(ran.status, 2);
+        assert!(ran.stderr.contains(&format!("the environment variable {name}")), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_not_waited_for_for_ever() {
+    let r = Rehearsal::postgres(3);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let ran =
+        r.site_on(&format!("postgres://locked:{SECRET}@127.0.0.1:{port}/x?connect_timeout=1"), "inspect");
+    assert_eq!(ran.status, 1);
+    assert!(ran.stderr.contains("no answer within 1 s"), "{}", ran.stderr);
+    silent_about(&ran, SECRET);
+}
+
+fn openssl(folder: &std::path::Path, line: &str) {
+    let made = Command::new("openssl").args(line.split_whitespace()).current_dir(folder).output();
+    let made = made.expect("openssl makes this test's certificates: install it");
+    assert!(made.status.success(), "{line}: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// TLS as far as a site can ask for it: the server's certificate and name verified against the
+/// site's own authority, and the client known by a certificate.
+#[test]
+fn tls_up_to_verify_full_with_client_certificates() {
+    let cluster = Cluster::start(Durable::No, "");
+    let r = Rehearsal::on(&cluster, 3, 2);
+    let folder = r.path("");
+    for authority in ["ca", "other"] {
+        openssl(
+            &folder,
+            &format!(
+                "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN={authority} -keyout {authority}.key -out {authority}.crt"
+            ),
+        );
+    }
+    for (name, subject) in [("server", "localhost"), ("client", "certified")] {
+        openssl(
+            &folder,
+            &format!(
+                "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={subject} -keyout {name}.key -out {name}.csr"
+            ),
+        );
+        r.folder.write("ext", format!("subjectAltName=DNS:{subject}\nbasicConstraints=critical,CA:FALSE\n"));
+        openssl(
+            &folder,
+            &format!(
+                "x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out {name}.crt"
+            ),
+        );
+    }
+    let data = cluster.folder().join("data");
+    for name in ["server.key", "server.crt", "ca.crt"] {
+        std::fs::copy(r.path(name), data.join(name)).unwrap();
+        std::fs::set_permissions(data.join(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+        use std::os::unix::fs::MetadataExt as _;
+        let owner = data.metadata().unwrap();
+        std::os::unix::fs::chown(data.join(name), Some(owner.uid()), Some(owner.gid())).unwrap();
+    }
+    let hba = "hostssl all certified all cert\nhost all certified all reject\nhost all all all trust\n";
+    std::fs::write(data.join("pg_hba.conf"), hba).unwrap();
+    r.sql("CREATE ROLE certified LOGIN; GRANT SELECT ON tenant_identity_config TO certified");
+    for setting in ["ssl = on", "ssl_ca_file = 'ca.crt'"] {
+        r.session().run(&format!("ALTER SYSTEM SET {setting}"));
+    }
+    r.session().run("SELECT pg_reload_conf()");
+    r.session().wait_for("SELECT current_setting('ssl')", "on");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+
+    let inspect = |host: &str, role: &str, parameters: &str| {
+        let url = format!("postgres://{role}@{host}:{}/{}?{parameters}", cluster.port, r.database);
+        r.site_on(&url, "inspect --json")
+    };
+    let good = |host: &str, role: &str, parameters: &str| {
+        let ran = inspect(host, role, parameters);
+        assert_eq!(ran.status, 0, "{host} {role} {parameters}: {}", ran.stderr);
+    };
+    let bad = |host: &str, role: &str, parameters: &str| {
+        let ran = inspect(host, role, parameters);
+        assert_eq!(ran.status, 1, "{host} {role} {parameters}");
+        assert!(ran.stderr.contains("cannot connect to"), "{}", ran.stderr);
+    };
+    let certificate = "sslcert=client.crt&sslkey=client.key";
+    for mode in ["disable", "prefer", "require"] {
+        good("localhost", "postgres", &format!("sslmode={mode}"));
+    }
+    good("localhost", "postgres", "sslmode=verify-full&sslrootcert=ca.crt");
+    good("127.0.0.1", "postgres", "sslmode=verify-ca&sslrootcert=ca.crt");
+    good("localhost", "certified", &format!("sslmode=verify-full&sslrootcert=ca.crt&{certificate}"));
+    bad("127.0.0.1", "postgres", "sslmode=verify-full&sslrootcert=ca.crt");
+    bad("localhost", "postgres", "sslmode=verify-full&sslrootcert=other.crt");
+    bad("localhost", "postgres", "sslmode=verify-ca");
+    bad("localhost", "certified", "sslmode=verify-full&sslrootcert=ca.crt");
+    bad("localhost", "certified", "sslmode=disable");
+}

@@ -1,0 +1,329 @@
+//! What can happen to an import from outside: locks, deadlocks, signals, kill -9 of either side, a
+//! connection that goes away.
+
+use crate::cluster::{Cluster, Durable};
+use crate::support::{BOTH, CONFIG, Kind, Rehearsal, counts, finished};
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rekek-site'
+                        AND datname = current_database()";
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rekek-site'
+                       AND wait_event_type = 'Lock' AND datname = current_database()";
+
+#[test]
+fn a_lock_that_is_held_too_long_ends_the_import() {
+    let r = Rehearsal::postgres(12).rewrapped();
+    let before = r.state();
+    for table in [CONFIG, "tenants"] {
+        let mut other = r.session();
+        other.run(&format!("BEGIN; SELECT FROM {table} FOR UPDATE"));
+        let ran = r.import("--lock-timeout 1");
+        assert_eq!(ran.status, 1);
+        assert!(ran.stderr.contains("another session held a lock for more than 1 s"), "{}", ran.stderr);
+        other.run("ROLLBACK");
+        assert_eq!(r.state(), before);
+    }
+    assert_eq!(r.import("").status, 0);
+}
+
+#[test]
+fn sqlite_waits_for_its_lock_too() {
+    let r = Rehearsal::of(Kind::Sqlite, 12, 2).rewrapped();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let options = SqliteConnectOptions::new().filename(r.path("site.db"));
+    let mut holder = runtime.block_on(SqliteConnection::connect_with(&options)).unwrap();
+    runtime.block_on(sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut holder)).unwrap();
+    let ran = r.import("--lock-timeout 1");
+    runtime.block_on(sqlx::raw_sql("ROLLBACK").execute(&mut holder)).unwrap();
+    assert_eq!(ran.status, 1);
+    assert!(ran.stderr.contains("another session held a lock for more than 1 s"), "{}", ran.stderr);
+    assert_eq!(r.import("").status, 0);
+}
+
+#[test]
+fn two_importers_at_once_write_every_row_once() {
+    for kind in BOTH {
+        let r = Rehearsal::of(kind, 200, 2);
+        r.sql("UPDATE tenants SET version = 'V1-T1700000000000000'");
+        let r = r.rewrapped();
+        let running = [r.start_import(""), r.start_import("")];
+        let ran = running.map(finished);
+        for ran in &ran {
+            assert_eq!(ran.status, 0, "{kind:?}: {}", ran.stderr);
+        }
+        let [a, b] = [counts(&ran[0]), counts(&ran[1])];
+        assert_eq!((a[0] + b[0], a[1] + b[1]), (a[0].max(b[0]), a[0].max(b[0])), "{a:?} {b:?}");
+        assert_eq!(r.value("SELECT count(*) FROM tenants WHERE version LIKE 'V3-%'"), "0");
+        let moved = r.value("SELECT count(*) FROM tenants WHERE version LIKE 'V2-%'");
+        assert_eq!((moved, r.fields_under("kv1")), (a[0].max(b[0]).to_string(), 0));
+    }
+}
+
+#[test]
+fn a_deadlock_is_tried_again() {
+    let r = Rehearsal::postgres(12).rewrapped();
+    let id = r.ids()[3].clone();
+    let mut other = r.session();
+    // The other session shall not be the one that the server picks: it notices too late.
+    other.run("SET deadlock_timeout = '60s'");
+    other.run(&format!("BEGIN; SELECT FROM tenants WHERE organization_id = '{id}' FOR UPDATE"));
+    let import = r.start_import("");
+    r.session().wait_for(WAITING, "1");
+    // tenants first, then the configuration: the wrong order.
+    other.run(&format!("SELECT FROM {CONFIG} WHERE organization_id = '{id}' FOR UPDATE"));
+    std::thread::sleep(Duration::from_millis(300));
+    other.run("COMMIT");
+    let ran = finished(import);
+    assert_eq!((ran.status, counts(&ran)[3], r.fields_under("kv1")), (0, 0, 0), "{}", ran.stderr);
+    r.session()
+        .wait_for("SELECT deadlocks > 0 FROM pg_stat_database WHERE datname = current_database()", "true");
+}
+
+#[test]
+fn a_signal_rolls_back_at_once() {
+    for signal in ["INT", "TERM"] {
+        let r = Rehearsal::postgres(12).rewrapped();
+        let before = r.state();
+        let mut other = r.session();
+        other
+            .run(&format!("BEGIN; SELECT FROM {CONFIG} WHERE organization_id = '{}' FOR UPDATE", r.ids()[9]));
+        let import = r.start_import("--lock-timeout 0");
+        r.session().wait_for(WAITING, "1");
+        Command::new("kill").args([format!("-{signal}"), import.id().to_string()]).status().unwrap();
+        let ran = finished(import);
+        assert_eq!(ran.status, 130, "{}", ran.stderr);
+        assert!(ran.stderr.contains("interrupted"), "{}", ran.stderr);
+        assert_eq!(
+            (r.value(SESSIONS).as_str(), ran.stdout.as_str()),
+            ("0", ""),
+            "its locks are gone with it"
+        );
+        other.run("ROLLBACK");
+        assert_eq!(r.state(), before);
+    }
+}
+
+/// Old or new: what every row holds, by the key that it names.
+fn all_old_or_all_new(r: &Rehearsal, fields: u64, moment: &str) -> bool {
+    let (old, new) = (r.fields_under("kv1"), r.fields_under("kv2"));
+    assert!((old, new) == (fields, 0) || (old, new) == (0, fields), "{moment}: {old} old and {new} new");
+    let moved = "SELECT count(*) FROM tenants WHERE version LIKE 'V2-%'";
+    assert_eq!(r.value(moved) == "0", new == 0, "{moment}: versions move with their rows");
+    new > 0
+}
+
+#[test]
+fn kill_9_of_the_importer_leaves_all_old_or_all_new() {
+    for kind in BOTH {
+        let base = Rehearsal::of(kind, 400, 2);
+        base.sql("UPDATE tenants SET version = 'V1-T1700000000000000'");
+        let base = base.rewrapped();
+        let fields = base.fields_under("kv1");
+        let begun = Instant::now();
+        assert_eq!(base.import("--dry-run").status, 0);
+        let whole = begun.elapsed();
+        let (mut old, mut new, moments) = (0, 0, 24);
+        for moment in 0..moments {
+            // Moments spread over the whole run and a little more.
+            let delay = whole * moment * 13 / (moments * 10);
+            let r = match kind {
+                Kind::Postgres => {
+                    let database = base.cluster.database(Some(&base.database));
+                    Rehearsal {
+                        folder: crate::folder::Site::empty(),
+                        url: base.cluster.url(&database),
+                        database,
+                        ..base
+                    }
+                }
+                Kind::Sqlite => Rehearsal {
+                    folder: crate::folder::Site::empty(),
+                    url: base.url.clone(),
+                    database: String::new(),
+                    ..base
+                },
+            };
+            for name in ["out.csv", "out.csv.manifest.json", "site.toml"] {
+                std::fs::copy(base.path(name), r.path(name)).unwrap();
+            }
+            if kind == Kind::Sqlite {
+                std::fs::copy(base.path("site.db"), r.path("site.db")).unwrap();
+            }
+            let mut import = r.start_import("");
+            std::thread::sleep(delay);
+            import.kill().unwrap(); // SIGKILL
+            import.wait().unwrap();
+            if kind == Kind::Postgres {
+                r.session().wait_for(SESSIONS, "0");
+            }
+            if all_old_or_all_new(&r, fields, &format!("{kind:?}, killed after {delay:?}")) {
+                new += 1;
+            } else {
+                old += 1;
+            }
+            // And it can be run again.
+            let ran = r.import("");
+            assert_eq!((ran.status, r.fields_under("kv1")), (0, 0), "{}", ran.stderr);
+        }
+        assert!(old > 0, "{kind:?}: {old} old, {new} new");
+    }
+}
+
+#[test]
+fn kill_9_of_the_server_leaves_all_old_or_all_new() {
+    let cluster = Cluster::start(Durable::Yes, "");
+    let base = Rehearsal::on(&cluster, 400, 2);
+    base.sql("UPDATE tenants SET version = 'V1-T1700000000000000'");
+    let base = base.rewrapped();
+    let fields = base.fields_under("kv1");
+    let begun = Instant::now();
+    assert_eq!(base.import("--dry-run").status, 0);
+    let whole = begun.elapsed();
+    for moment in 0..5 {
+        let database = cluster.database(Some(&base.database));
+        let r =
+            Rehearsal { folder: crate::folder::Site::empty(), url: cluster.url(&database), database, ..base };
+        for name in ["out.csv", "out.csv.manifest.json", "site.toml"] {
+            std::fs::copy(base.path(name), r.path(name)).unwrap();
+        }
+        let import = r.start_import("");
+        std::thread::sleep(whole * (2 * moment + 1) / 10);
+        cluster.kill();
+        let ran = finished(import);
+        cluster.launch();
+        let is_new = all_old_or_all_new(&r, fields, &format!("moment {moment}: {}", ran.stderr));
+        if ran.status == 0 {
+            assert!(is_new, "what was said to be committed is there after the crash");
+        } else {
+            assert_eq!(ran.status, 1, "{}", ran.stderr);
+            let line = &ran.stderr;
+            assert!(line.contains("the connection") || line.contains("cannot connect"), "{line}");
+        }
+        let again = r.import("");
+        assert_eq!((again.status, r.fields_under("kv1")), (0, 0), "{}", again.stderr);
+    }
+}
+
+/// Where a connection is cut.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Cut {
+    /// The server never hears of the commit.
+    BeforeTheServer,
+    /// The server commits, its answer is lost.
+    AfterTheServer,
+}
+
+/// A relay between the importer and the server that cuts the connection at the word COMMIT.
+fn relay(server: u16, cut: Cut) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut upstream = TcpStream::connect(("127.0.0.1", server)).unwrap();
+            let (mut from_server, mut to_client) =
+                (upstream.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from_server, &mut to_client);
+                let _ = to_client.shutdown(Shutdown::Both);
+            });
+            std::thread::spawn(move || {
+                let mut buffer = [0; 65536];
+                while let Ok(n) = client.read(&mut buffer) {
+                    // A simple query: Q, a length, the text, a zero.
+                    let is_commit = buffer[..n].starts_with(b"Q") && buffer[..n].ends_with(b"COMMIT\0");
+                    if n == 0 || (is_commit && cut == Cut::BeforeTheServer) {
+                        break;
+                    }
+                    if is_commit {
+                        client.shutdown(Shutdown::Both).unwrap();
+                        upstream.write_all(&buffer[..n]).unwrap();
+                        std::thread::sleep(Duration::from_millis(500));
+                        break;
+                    }
+                    if upstream.write_all(&buffer[..n]).is_err() {
+                        break;
+                    }
+                }
+                let _ = client.shutdown(Shutdown::Both);
+                let _ = upstream.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn a_connection_lost_at_commit_is_safe_to_run_again() {
+    for cut in [Cut::BeforeTheServer, Cut::AfterTheServer] {
+        let r = Rehearsal::postgres(30);
+        r.sql("UPDATE tenants SET version = 'V1-T1700000000000000'");
+        let r = r.rewrapped();
+        let fields = r.fields_under("kv1");
+        let url = format!("postgres://postgres@127.0.0.1:{}/{}", relay(r.cluster.port, cut), r.database);
+        let ran = r.site_on(&url, "import out.csv --site-config site.toml");
+        assert_eq!(ran.status, 1, "{cut:?}: {}", ran.stderr);
+        let told = "the connection was lost while committing: whether the rows were written is not known; \
+                    run the import again, those that were count as already applied";
+        assert!(ran.stderr.contains(told), "{cut:?}: {}", ran.stderr);
+        r.session().wait_for(SESSIONS, "0");
+        let is_new = all_old_or_all_new(&r, fields, "after the cut");
+        assert_eq!(is_new, cut == Cut::AfterTheServer);
+        let again = r.import("");
+        assert_eq!((again.status, counts(&again)[3]), (0, 0), "{}", again.stderr);
+        assert_eq!(counts(&again)[usize::from(is_new)], counts(&r.import(""))[1], "{cut:?}");
+        assert_eq!(r.value("SELECT count(*) FROM tenants WHERE version LIKE 'V3-%'"), "0", "no row twice");
+    }
+}
+
+#[test]
+fn a_connection_lost_half_way_changes_nothing() {
+    let r = Rehearsal::postgres(30).rewrapped();
+    let before = r.state();
+    let mut other = r.session();
+    other.run(&format!("BEGIN; SELECT FROM {CONFIG} WHERE organization_id = '{}' FOR UPDATE", r.ids()[9]));
+    let import = r.start_import("");
+    r.session().wait_for(WAITING, "1");
+    r.session().run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE application_name = 'rekek-site' AND datname = current_database()",
+    );
+    let ran = finished(import);
+    assert_eq!(ran.status, 1);
+    assert!(
+        ran.stderr.contains("locking the rows: the connection to the database was lost"),
+        "{}",
+        ran.stderr
+    );
+    other.run("ROLLBACK");
+    assert_eq!(r.state(), before);
+}
+
+/// A trigger that changes what is written, or drops it: seen before the commit.
+#[test]
+fn what_does_not_read_back_as_written_is_rolled_back() {
+    let cases = [
+        (
+            "NEW.encrypted_signing_key_1 := NEW.encrypted_signing_key_1 || ' '; RETURN NEW;",
+            "do not read back as they were written",
+        ),
+        ("RETURN CASE WHEN NEW.encrypted_signing_key_2 IS NULL THEN NEW END;", "were written where"),
+    ];
+    for (body, told) in cases {
+        let r = Rehearsal::postgres(30).rewrapped();
+        let before = r.state();
+        r.sql(&format!(
+            "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;
+             CREATE TRIGGER meddle BEFORE UPDATE ON {CONFIG} FOR EACH ROW EXECUTE FUNCTION meddle()"
+        ));
+        let ran = r.import("");
+        assert_eq!(ran.status, 1);
+        assert!(ran.stderr.contains(told), "{}", ran.stderr);
+        assert_eq!(r.state(), before);
+    }
+}

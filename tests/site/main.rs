@@ -1,0 +1,15 @@
+//! `rekek-site` as users type it, on a real PostgreSQL and on SQLite: whole rotations, conflicts,
+//! and every fault that an import can meet.
+
+mod cluster;
+mod conflicts;
+mod connections;
+mod cost;
+mod export;
+mod faults;
+#[allow(dead_code)]
+#[path = "../cli/support.rs"]
+mod folder;
+mod refusals;
+mod rotation;
+mod support;
