@@ -54,6 +54,7 @@ struct Row {
 
 fn main() {
     let (rows, rounds) = (setting("REKEK_BENCH_ROWS", 20_000), setting("REKEK_BENCH_ROUNDS", 3));
+    let with_online = setting("REKEK_BENCH_ONLINE", 1) == 1;
     let mut state = 88_172_645_463_325_252;
     let rows: Vec<Row> = (0..rows)
         .map(|i| Row {
@@ -78,7 +79,7 @@ fn main() {
     let mut took = BTreeMap::<&str, Vec<f64>>::new();
     let mut phases = BTreeMap::<String, Vec<f64>>::new();
     for _ in 0..rounds {
-        for way in [BARE_COPY, IMPORT, BARE, ONLINE] {
+        for way in [BARE_COPY, IMPORT, BARE, ONLINE].into_iter().filter(|w| with_online || *w != ONLINE) {
             reset(&mut session);
             let begun = Instant::now();
             match way {
@@ -102,7 +103,7 @@ fn main() {
     };
     let import = median(&took[IMPORT]);
     println!("\n{:<58} {:>8} {:>9}  import takes", "way (median)", "seconds", "rows/s");
-    for way in [ONLINE, IMPORT, BARE, BARE_COPY] {
+    for way in [ONLINE, IMPORT, BARE, BARE_COPY].into_iter().filter(|w| with_online || *w != ONLINE) {
         let seconds = median(&took[way]);
         let ratio = match way {
             ONLINE => format!("1/{:.1} of it (goal: 1/8)", seconds / import),

@@ -2,15 +2,17 @@
 //!
 //! It owns what a row of such a file must be: ids that are ids, each once; a source digest exactly
 //! where there is a value; and every value that is not the exported one is an envelope that names
-//! the target key. Reading runs on a thread of its own, so that parsing and hashing overlap with
-//! the database's work.
+//! the target key. Reading runs on a thread of its own ([`Source::spawn`]), so that parsing and
+//! hashing overlap with the database's work. Parsing the envelopes takes longer than all the rest
+//! of it; so it has a pass and a thread of its own ([`Source::examine`]), which goes on while the
+//! database locks and compares, and must have ended well before anything is committed.
 
 use super::SiteError;
 use crate::envelope::independent;
 use crate::row::{Field, KeyId, OrgId, Sha256Digest, is_absent, printable};
 use crate::stop::Stop;
 use crate::table::{FileFacts, Input, Layout, OpenOptions, TableError, UniqueIds, open};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Bytes of changes that are handed over at a time.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -47,6 +49,13 @@ pub(super) struct Source {
     pub(super) options: OpenOptions,
     pub(super) target: KeyId,
     pub(super) stop: Stop,
+}
+
+/// Whether a pass over the file reads the new texts as envelopes.
+#[derive(Clone, Copy, PartialEq)]
+enum Envelopes {
+    Read,
+    ReadElsewhere,
 }
 
 /// Some changes, as the database takes them.
@@ -86,7 +95,7 @@ impl<C> Changes<C> {
     }
 }
 
-fn died() -> SiteError {
+pub(super) fn died() -> SiteError {
     SiteError::Io {
         doing: "reading the file",
         source: std::io::Error::other("the reading thread ended early"),
@@ -105,7 +114,7 @@ impl Source {
         let (to, from) = mpsc::channel(2);
         std::thread::spawn(move || {
             let mut chunk = Chunk { content: C::default(), rows: 0 };
-            let end = self.read(|ord, row| {
+            let end = self.read(Envelopes::ReadElsewhere, |ord, row| {
                 chunk.rows += 1;
                 if let Some(row) = row {
                     encode(&mut chunk.content, ord, &row);
@@ -123,6 +132,13 @@ impl Source {
             let _ = to.blocking_send(Message::End(end));
         });
         Changes { from, loaded: None }
+    }
+
+    /// Reads the file on a thread and every new text in it as an envelope.
+    pub(super) fn examine(self) -> oneshot::Receiver<Result<Loaded, SiteError>> {
+        let (to, from) = oneshot::channel();
+        std::thread::spawn(move || to.send(self.read(Envelopes::Read, |_, _| Ok(()))));
+        from
     }
 
     /// Length, digest and rows of the file; its values are not looked at.
@@ -145,6 +161,7 @@ impl Source {
     /// none.
     fn read(
         &self,
+        envelopes: Envelopes,
         mut each: impl FnMut(u64, Option<Row<'_>>) -> Result<(), SiteError>,
     ) -> Result<Loaded, SiteError> {
         let name = self.input.name();
@@ -174,15 +191,15 @@ impl Source {
                 let mut fields = [Change::Absent, Change::Absent, Change::Absent];
                 for field in Field::ALL {
                     let f = field.index();
-                    fields[f] = self.change(texts.fields[f].get(i), digests[f].get(i)).map_err(|what| {
-                        SiteError::Value {
+                    fields[f] = self.change(envelopes, texts.fields[f].get(i), digests[f].get(i)).map_err(
+                        |what| SiteError::Value {
                             file: name.clone(),
                             row: rows,
                             organization: printable(id),
                             field,
                             what,
-                        }
-                    })?;
+                        },
+                    )?;
                 }
                 let new = fields.iter().any(|f| matches!(f, Change::New { .. }));
                 changed += u64::from(new);
@@ -192,7 +209,12 @@ impl Source {
         Ok(Loaded { rows, changed, facts: reader.finish().map_err(fail)? })
     }
 
-    fn change<'a>(&self, text: Option<&'a str>, source: Option<&str>) -> Result<Change<'a>, String> {
+    fn change<'a>(
+        &self,
+        envelopes: Envelopes,
+        text: Option<&'a str>,
+        source: Option<&str>,
+    ) -> Result<Change<'a>, String> {
         let text = text.filter(|t| !is_absent(Some(t)));
         let (text, source) = match (text, source.filter(|s| !s.is_empty())) {
             (None, None) => return Ok(Change::Absent),
@@ -205,6 +227,9 @@ impl Source {
         let digest = Sha256Digest::of(text);
         if digest == source {
             return Ok(Change::Kept { source });
+        }
+        if envelopes == Envelopes::ReadElsewhere {
+            return Ok(Change::New { source, text, digest });
         }
         match independent::read(text).map(|envelope| envelope.key_id) {
             Err(_) => {

@@ -19,6 +19,7 @@ use crate::table::{Format, Input, OpenOptions};
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// How often a transaction is tried again after a deadlock.
 const RETRIES: u32 = 3;
@@ -153,6 +154,7 @@ pub fn run(
         conflicts: Conflicts::default(),
         committed: false,
         batches_committed: 0,
+        examination: None,
     };
     block_on(run.connect(database, &checked)).map_err(|error| match run.batches_committed {
         0 => error,
@@ -233,6 +235,8 @@ struct Run<'a> {
     conflicts: Conflicts,
     committed: bool,
     batches_committed: u64,
+    /// The pass over the file that reads every envelope, until it was waited for.
+    examination: Option<oneshot::Receiver<Result<Loaded, SiteError>>>,
 }
 
 /// How a batch's transaction ended.
@@ -252,6 +256,7 @@ impl Run<'_> {
                     lock_timeout: self.options.lock_timeout,
                     has_key_column: false,
                     backend: 0,
+                    all_updated: false,
                 };
                 let result = self.import(&mut store, checked).await;
                 if let (Err(SiteError::Interrupted), true) = (&result, store.backend != 0) {
@@ -286,6 +291,7 @@ impl Run<'_> {
         self.watch.step(Step::Loading, Some(checked.rows));
         let begun = Instant::now();
         let source = checked.source.clone();
+        self.examination = Some(source.clone().examine());
         let loaded = unless_stopped(stop, store.load(source, self.watch)).await?;
         self.phases.load = begun.elapsed().as_secs_f64();
         // What was loaded is what was checked, or nothing of it is written.
@@ -296,6 +302,7 @@ impl Run<'_> {
         self.counts.rows_unchanged = unchanged;
         self.watch.step(Step::Applying, Some(loaded.changed));
         if loaded.changed == 0 {
+            self.examined(checked).await?;
             self.committed = !self.options.dry_run;
             return Ok(());
         }
@@ -305,6 +312,7 @@ impl Run<'_> {
             let (counts, conflicts) = self.timed(store.classify(all), |p| &mut p.classify).await?;
             store.rollback().await?;
             if counts.rows_conflicted > 0 {
+                self.examined(checked).await?;
                 self.counts.add(&counts);
                 self.conflicts = conflicts;
                 return Ok(());
@@ -314,7 +322,7 @@ impl Run<'_> {
         let mut first = 1;
         while first <= loaded.changed {
             let range = Range { first, last: loaded.changed.min(first.saturating_add(rows - 1)) };
-            match self.batch(store, range).await? {
+            match self.batch(store, range, checked).await? {
                 Ended::Written => {}
                 Ended::Aborted => return Ok(()),
             }
@@ -325,9 +333,14 @@ impl Run<'_> {
     }
 
     /// One transaction, and again after a deadlock.
-    async fn batch<S: Store>(&mut self, store: &mut S, range: Range) -> Result<Ended, SiteError> {
+    async fn batch<S: Store>(
+        &mut self,
+        store: &mut S,
+        range: Range,
+        checked: &Checked,
+    ) -> Result<Ended, SiteError> {
         for attempt in 0.. {
-            match self.transaction(store, range).await {
+            match self.transaction(store, range, checked).await {
                 Err(SiteError::Deadlock { .. }) if attempt < RETRIES => {
                     store.rollback().await?;
                     // Long enough for the other session to go on with the locks it waited for.
@@ -346,7 +359,12 @@ impl Run<'_> {
     }
 
     /// Steps 3 to 7 for a range.
-    async fn transaction<S: Store>(&mut self, store: &mut S, range: Range) -> Result<Ended, SiteError> {
+    async fn transaction<S: Store>(
+        &mut self,
+        store: &mut S,
+        range: Range,
+        checked: &Checked,
+    ) -> Result<Ended, SiteError> {
         self.timed(store.begin(false), |p| &mut p.lock).await?;
         self.timed(store.lock(range), |p| &mut p.lock).await?;
         let (counts, conflicts) = self.timed(store.classify(range), |p| &mut p.classify).await?;
@@ -369,6 +387,7 @@ impl Run<'_> {
             }
         }
         let begun = Instant::now();
+        self.examined(checked).await?;
         if abort || self.options.dry_run {
             store.rollback().await?;
         } else if self.stop.is_requested() {
@@ -382,6 +401,17 @@ impl Run<'_> {
         self.counts.add(&counts);
         self.conflicts.append(conflicts);
         Ok(if abort { Ended::Aborted } else { Ended::Written })
+    }
+
+    /// Waits until every envelope of the file was read. A file that has one that it should not have
+    /// is an error before there is a report of any kind, and before anything is committed.
+    async fn examined(&mut self, checked: &Checked) -> Result<(), SiteError> {
+        let Some(examination) = self.examination.take() else { return Ok(()) };
+        let whole =
+            unless_stopped(self.stop, async { examination.await.map_err(|_| super::changes::died())? })
+                .await?;
+        // That pass too read the file that was checked.
+        Ok(checked.document.check_output(&checked.source.input.name(), whole.facts, whole.rows)?)
     }
 
     /// A step that a stop may cut off, its time taken.

@@ -305,6 +305,9 @@ pub(super) struct PostgresStore {
     /// The first generation's column is there.
     pub(super) has_key_column: bool,
     pub(super) backend: i32,
+    /// Every row of the range that was classified last is to be updated: the usual case, which
+    /// needs no look at each row's outcome.
+    pub(super) all_updated: bool,
 }
 
 impl PostgresStore {
@@ -313,6 +316,15 @@ impl PostgresStore {
             Some("55P03") => SiteError::LockTimeout { seconds: self.lock_timeout },
             Some("40P01") => SiteError::Deadlock { times: 1 },
             _ => failed(doing, error),
+        }
+    }
+
+    /// The loaded rows that are to be updated, as `n`.
+    fn updated_rows(&self) -> &'static str {
+        if self.all_updated {
+            "pg_temp.rekek_new n"
+        } else {
+            "pg_temp.rekek_new n JOIN pg_temp.rekek_outcome o ON o.ord = n.ord AND o.outcome = 'updated'"
         }
     }
 
@@ -364,6 +376,8 @@ impl Store for PostgresStore {
         // importer that was killed go away at once and not at the end of its statement.
         let check = if version >= 140_000 { "SET client_connection_check_interval = '1s';" } else { "" };
         let seconds = self.lock_timeout;
+        // Every step reads the temporary table again: with the usual 8 MB of buffers it would be
+        // written to a file and read back each time. Memory is taken as the table needs it.
         // Values stay as they are in the temporary table, inline up to a page: it is for the
         // site's table to compress them, in the way the site chose.
         let external: String = (1..=3).fold(String::new(), |mut sql, i| {
@@ -374,7 +388,7 @@ impl Store for PostgresStore {
         self.step(
             doing,
             format!(
-                "SET lock_timeout = '{seconds}s'; {check}
+                "SET lock_timeout = '{seconds}s'; SET temp_buffers = '128MB'; {check}
                  CREATE TEMPORARY TABLE rekek_new (
                      ord bigint PRIMARY KEY, organization_id text NOT NULL,
                      source_1 bytea, text_1 text, digest_1 bytea,
@@ -493,6 +507,7 @@ impl Store for PostgresStore {
                 _ => &mut counts.rows_conflicted,
             } += rows as u64;
         }
+        self.all_updated = counts.rows_updated == counts.rows_examined;
         let mut conflicts = Conflicts::default();
         if counts.rows_conflicted > 0 {
             let rows: Vec<(String, String)> = sqlx::query_as(
@@ -527,10 +542,8 @@ impl Store for PostgresStore {
             format!("{column} = coalesce(n.text_{i}, c.{column})")
         });
         let key = if self.has_key_column { ", encryption_key_id = $1" } else { "" };
-        let rows = format!(
-            "FROM pg_temp.rekek_new n JOIN pg_temp.rekek_outcome o ON o.ord = n.ord
-             WHERE n.ord BETWEEN {first} AND {last} AND o.outcome = 'updated'"
-        );
+        let updated = self.updated_rows();
+        let rows = format!("FROM {updated} WHERE n.ord BETWEEN {first} AND {last}");
         let sql = format!(
             "UPDATE {CONFIG} c SET {}, updated_at = clock_timestamp(){key}
              {rows} AND c.organization_id = n.organization_id",
@@ -564,11 +577,11 @@ impl Store for PostgresStore {
                       ELSE coalesce({digest} = coalesce(n.digest_{i}, n.source_{i}), false) END"
             )
         });
+        let updated = self.updated_rows();
         let sql = format!(
             "SELECT count(*) FILTER (WHERE c.organization_id IS NULL OR NOT ({as_written}))
-             FROM pg_temp.rekek_new n JOIN pg_temp.rekek_outcome o ON o.ord = n.ord
-             LEFT JOIN {CONFIG} c ON c.organization_id = n.organization_id
-             WHERE n.ord BETWEEN {first} AND {last} AND o.outcome = 'updated'"
+             FROM {updated} LEFT JOIN {CONFIG} c ON c.organization_id = n.organization_id
+             WHERE n.ord BETWEEN {first} AND {last}"
         );
         let wrong: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
             .persistent(false)
