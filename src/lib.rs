@@ -21,6 +21,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 #![warn(missing_docs)]
 
+pub mod census;
 pub mod envelope;
 #[cfg(feature = "rewrap")]
 pub mod generate;

@@ -2,6 +2,8 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // they panic where the other side is closed
 
+#[path = "cli/census.rs"]
+mod census;
 #[path = "cli/generate.rs"]
 mod generate;
 #[path = "cli/inspect.rs"]

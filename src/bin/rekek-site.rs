@@ -2,6 +2,8 @@
 //! takes a master key or could open an envelope.
 
 // Of two uses of standard input only rekek can have any.
+#[path = "../cli/census.rs"]
+mod census;
 #[allow(dead_code)]
 #[path = "../cli/paths.rs"]
 mod paths;

@@ -3,10 +3,10 @@
 use crate::people::{self, aligned, count};
 use crate::progress::Progress;
 use crate::status::{Outcome, say};
-use crate::{PROGRAM, process};
+use crate::{PROGRAM, census, process};
 use clap::Args;
 use rekek::inspect::{InspectReport, Inspection};
-use rekek::row::{KeyId, printable};
+use rekek::row::KeyId;
 use rekek::stop::Stop;
 use rekek::table::{Format, Input};
 use std::path::PathBuf;
@@ -63,38 +63,17 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
 
 /// What an operator might not think of.
 fn notes(report: &InspectReport) -> Vec<String> {
-    let mut notes = Vec::new();
-    if report.is_rewrap_output {
-        notes.push(
-            "this file was written by a re-wrap: it tells nothing about what the database holds".to_owned(),
-        );
-    }
-    if !report.retired.is_empty() && report.answer().is_none() {
-        let keys: Vec<_> = report.retired.keys().map(|key| printable(key)).collect();
-        notes.push(format!("backups taken before the import still need {}", keys.join(", ")));
-    }
-    notes
+    let output = "this file was written by a re-wrap: it tells nothing about what the database holds";
+    let output = report.is_rewrap_output.then(|| output.to_owned());
+    output.into_iter().chain(census::reminder(&report.census)).collect()
 }
 
 fn table(report: &InspectReport) -> String {
-    let mut lines: Vec<(String, String)> = Vec::new();
-    let mut line = |label: String, value: String| lines.push((label, value));
-    line("input".into(), format!("{}, {} rows", report.input.file, count(report.rows)));
-    line("fields".into(), count(report.fields));
-    for (key, fields) in &report.fields_by_key {
-        let rows = report.rows_by_key.get(key).copied().unwrap_or_default();
-        let value = format!("{} fields in {} rows", count(*fields), count(rows));
-        line(format!("  under {}", printable(key)), value);
-    }
-    line("  malformed".into(), count(report.malformed));
-    for failure in report.failures.iter().take(10) {
-        line("malformed".into(), format!("{} {}: {}", failure.organization_id, failure.field, failure.error));
-    }
+    let rows = format!("{}, {} rows", report.input.file, count(report.census.rows));
+    let mut lines = vec![("input".to_owned(), rows)];
+    lines.extend(census::lines(&report.census));
     if let Some(repeated) = report.repeated_nonces {
-        line("repeated nonces".into(), count(repeated));
-    }
-    for (key, fields) in &report.retired {
-        line(format!("retired {}", printable(key)), format!("{} fields name it", count(*fields)));
+        lines.push(("repeated nonces".to_owned(), count(repeated)));
     }
     aligned(&lines)
 }

@@ -1,12 +1,12 @@
 //! `rekek-site inspect`.
 
-use crate::PROGRAM;
 use crate::people::{aligned, count};
 use crate::site::{DatabaseArgument, ReportArguments, Shown, stopped};
-use crate::status::{Outcome, stop_on_signals};
+use crate::status::{Outcome, say, stop_on_signals};
+use crate::{PROGRAM, census};
 use clap::Args;
 use rekek::publish::Existing;
-use rekek::row::{KeyId, printable};
+use rekek::row::KeyId;
 use rekek::site::inspect::run as inspect;
 use rekek::site::report::InspectReport;
 
@@ -33,33 +33,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let report = inspect(&database, &arguments.retired, &stop_on_signals()?, &shown).map_err(stopped)?;
     shown.end();
     arguments.report.say(&report, table(&report), false, Existing::Refuse)?;
-    if !report.retired.is_empty() && report.answer().is_none() {
-        let keys: Vec<_> = report.retired.keys().map(|key| printable(key.as_str())).collect();
-        eprintln!("{PROGRAM}: note: backups taken before the import still need {}", keys.join(", "));
+    if let Some(note) = census::reminder(&report.census) {
+        say(format_args!("{PROGRAM}: note: {note}"));
     }
-    Ok(report.answer().map_or(Outcome::Done, Outcome::No))
+    Ok(report.census.answer().map_or(Outcome::Done, Outcome::No))
 }
 
 fn table(report: &InspectReport) -> String {
-    let mut lines: Vec<(String, String)> = Vec::new();
-    let mut line = |label: String, value: String| lines.push((label, value));
-    line("rows".into(), count(report.rows));
-    line("fields".into(), count(report.fields));
-    for (key, fields) in &report.fields_by_key {
-        let rows = report.rows_by_key.get(key).copied().unwrap_or_default();
-        line(
-            format!("  under {}", printable(key)),
-            format!("{} fields in {} rows", count(*fields), count(rows)),
-        );
-    }
-    line("  malformed".into(), count(report.malformed));
-    for failure in report.failures.iter().take(10) {
-        line("malformed".into(), format!("{} {}: {}", failure.organization_id, failure.field, failure.error));
-    }
-    for (key, fields) in &report.retired {
-        let label = format!("retired {}", printable(key.as_str()));
-        line(label, format!("{} fields name it", count(*fields)));
-    }
-    line("snapshot".into(), format!("{}, {}", report.snapshot.taken_at, report.snapshot.server_version));
+    let mut lines = vec![("rows".to_owned(), count(report.census.rows))];
+    lines.extend(census::lines(&report.census));
+    let snapshot = format!("{}, {}", report.snapshot.taken_at, report.snapshot.server_version);
+    lines.push(("snapshot".to_owned(), snapshot));
     aligned(&lines)
 }

@@ -1,10 +1,10 @@
 //! What each command found: the documents of `--json` and `--report`.
 
+use crate::census::Census;
 use crate::manifest::{Snapshot, TableFile};
-use crate::report::{Failure, LISTED_MAX, ManifestFile};
-use crate::row::{KeyId, OrgId, Sha256Digest, printable};
+use crate::report::{LISTED_MAX, ManifestFile};
+use crate::row::{KeyId, OrgId, Sha256Digest};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// The report of `rekek-site export`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,40 +30,13 @@ pub struct ExportReport {
 pub struct InspectReport {
     /// Always `inspect`.
     pub command: String,
-    /// Rows of the table.
-    pub rows: u64,
-    /// Fields with a value, malformed ones included.
-    pub fields: u64,
-    /// Fields by the key that their envelope names.
-    pub fields_by_key: BTreeMap<String, u64>,
-    /// Rows by the keys that their envelopes name; a row counts once for each.
-    pub rows_by_key: BTreeMap<String, u64>,
-    /// Fields that are no envelope: nobody can say which key they name.
-    pub malformed: u64,
-    /// The first [`LISTED_MAX`] of them.
-    pub failures: Vec<Failure>,
-    /// Whether there were more.
-    pub failures_truncated: bool,
-    /// The keys asked for, with the fields that still name them.
-    pub retired: BTreeMap<KeyId, u64>,
+    /// The counts.
+    #[serde(flatten)]
+    pub census: Census,
     /// The moment of the database that was looked at.
     pub snapshot: Snapshot,
     /// From connecting to the last row.
     pub elapsed_seconds: f64,
-}
-
-impl InspectReport {
-    /// Why the answer to what was asked is no; `None` where it is yes.
-    pub fn answer(&self) -> Option<String> {
-        let mut no: Vec<String> = (self.retired.iter().filter(|(_, fields)| **fields > 0))
-            .map(|(key, n)| format!("key {} is still in use: {n} fields name it", printable(key.as_str())))
-            .collect();
-        if !self.retired.is_empty() && self.malformed > 0 {
-            let n = self.malformed;
-            no.push(format!("{n} envelopes are malformed, and nobody can say which key they name"));
-        }
-        (!no.is_empty()).then(|| no.join("; "))
-    }
 }
 
 /// The report of `rekek-site init`.
