@@ -7,7 +7,7 @@
 
 use crate::envelope::{self, NONCE_LEN, Scratch};
 use crate::keyring::Keyring;
-use crate::manifest::TableFile;
+use crate::manifest::{OutputNames, TableFile};
 use crate::parallel::ordered_map;
 use crate::pipeline::PipelineError;
 use crate::publish::{Existing, Staged};
@@ -102,6 +102,8 @@ impl Generation<'_> {
         let schema: SchemaRef = Arc::new(Schema::new(columns.to_vec()));
         let name = self.output.display().to_string();
         let fail = |source| PipelineError::Write { file: name.clone(), source };
+        let names = OutputNames::new(&self.output, None);
+        names.check(self.existing)?;
         let staged = Staged::create(&self.output)?;
         let mut writer =
             table::create(Hashed::new(staged), self.format, self.compression, &schema).map_err(fail)?;
@@ -142,7 +144,7 @@ impl Generation<'_> {
             },
         )?;
         let (facts, staged) = writer.finish().map_err(fail)?.finish();
-        staged.publish(self.existing)?;
+        names.publish(staged, None, self.existing)?;
         Ok(TableFile::new(&self.output, self.format, facts, self.orgs))
     }
 }

@@ -108,6 +108,14 @@ pub enum KeyringError {
         /// Where it was again.
         second: String,
     },
+    /// A new key's id that the file has already.
+    #[error("the key {id} is in {file} already; a key is never replaced: choose another id")]
+    IsThere {
+        /// The id.
+        id: String,
+        /// The file.
+        file: String,
+    },
     /// The target is not among the keys.
     #[error("the target key {id} is in none of the secrets given (they hold {known}); add it there first")]
     NoTarget {
@@ -343,8 +351,7 @@ pub fn insert_into_secrets(
     let mut keyring = Keyring::new();
     keyring.add_secrets(file, text.as_bytes())?;
     if keyring.position(id.as_str()).is_some() {
-        let file = file.to_owned();
-        return Err(KeyringError::Repeated { id: printable(id.as_str()), first: file.clone(), second: file });
+        return Err(KeyringError::IsThere { id: printable(id.as_str()), file: file.to_owned() });
     }
     let keys = raw_keys(text).ok_or(KeyringError::Format {
         file: file.to_owned(),

@@ -18,6 +18,7 @@
 //! into an error, a report or a manifest; hold more of a table in memory than a few batches.
 
 #![deny(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 #![warn(missing_docs)]
 
 pub mod envelope;

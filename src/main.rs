@@ -1,5 +1,7 @@
 //! `rekek`: arguments to exit status. It holds keys and never opens a socket.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)] // they panic where the other side is closed
+
 #[path = "cli/generate.rs"]
 mod generate;
 #[path = "cli/inspect.rs"]
@@ -23,7 +25,9 @@ mod status;
 #[path = "cli/verify.rs"]
 mod verify;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use status::{Interrupted, Outcome};
 use std::process::ExitCode;
 
 /// The program's name, as its messages begin.
@@ -58,12 +62,18 @@ fn main() -> ExitCode {
     // What asks for help or makes no sense ends here, with status 0 or 2.
     let arguments = Arguments::parse();
     process::harden();
-    let result = match arguments.command {
-        Command::Rewrap(arguments) => rewrap::run(&arguments),
-        Command::Inspect(arguments) => inspect::run(&arguments),
-        Command::Verify(arguments) => verify::run(&arguments),
-        Command::Keygen(arguments) => keygen::run(&arguments),
-        Command::Generate(arguments) => generate::run(&arguments),
+    status::exit(PROGRAM, run(&arguments.command))
+}
+
+fn run(command: &Command) -> anyhow::Result<Outcome> {
+    let stop = status::stop_on_signals().context("cannot take signals")?;
+    let result = match command {
+        Command::Rewrap(arguments) => rewrap::run(arguments, &stop),
+        Command::Inspect(arguments) => inspect::run(arguments, &stop),
+        Command::Verify(arguments) => verify::run(arguments, &stop),
+        Command::Keygen(arguments) => keygen::run(arguments, &stop),
+        Command::Generate(arguments) => generate::run(arguments, &stop),
     };
-    status::exit(PROGRAM, result)
+    // Whatever was waited for when the signal came, the signal is why it failed.
+    result.map_err(|error| if stop.is_requested() { Interrupted.into() } else { error })
 }

@@ -3,11 +3,12 @@
 //! It is written last, beside its file, as `FILE.manifest.json`; that it is there means that the
 //! file was finished. It names keys by id and fingerprint and holds nothing secret.
 
+use crate::publish::{self, Existing, PublishError, Staged};
 use crate::report::RewrapReport;
 use crate::row::{KeyId, OrgId, Sha256Digest};
 use crate::table::{FileFacts, Format};
 use serde::{Deserialize, Serialize};
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
 /// The format's name and version.
@@ -186,6 +187,83 @@ impl Manifest {
         };
         Err(ManifestError::Mismatch { file: file.to_owned(), what })
     }
+}
+
+/// The names of an output and of all that stands beside it: one that is left from an older output
+/// must never be taken for the new one's.
+pub struct OutputNames {
+    output: PathBuf,
+    manifest: PathBuf,
+}
+
+impl OutputNames {
+    /// The names for an output; the manifest's where it is told.
+    pub fn new(output: &Path, manifest: Option<&Path>) -> Self {
+        let manifest = manifest.map_or_else(|| Manifest::path_for(output), Path::to_owned);
+        OutputNames { output: output.to_owned(), manifest }
+    }
+
+    /// Where the manifest goes.
+    pub fn manifest(&self) -> &Path {
+        &self.manifest
+    }
+
+    /// The manifest that was told and the one that is looked for unless told, each with its
+    /// signature.
+    fn beside(&self) -> Vec<PathBuf> {
+        let mut names = vec![self.manifest.clone(), Manifest::path_for(&self.output)];
+        names.dedup();
+        let signatures: Vec<_> = names.iter().map(|name| signature_path(name)).collect();
+        names.extend(signatures);
+        names
+    }
+
+    /// Looks, before any work is done, whether all of them may be written.
+    pub fn check(&self, existing: Existing) -> Result<(), PublishError> {
+        let beside = self.beside();
+        if existing == Existing::Refuse && self.output.is_file() && !beside.iter().any(|name| name.exists()) {
+            return Err(PublishError::WithoutManifest(self.output.clone()));
+        }
+        publish::check(&self.output, existing)?;
+        beside.iter().try_for_each(|name| publish::check(name, existing))
+    }
+
+    /// Gives the output its name, and then the manifest. Both are on the disk before either has a
+    /// name, and before anything that they replace is gone.
+    pub fn publish(
+        &self,
+        mut output: Staged,
+        manifest: Option<&[u8]>,
+        existing: Existing,
+    ) -> Result<(), PublishError> {
+        let manifest = match manifest {
+            None => None,
+            Some(bytes) => {
+                let mut staged = Staged::create(&self.manifest)?;
+                let written = staged.write_all(bytes);
+                written.map_err(|source| PublishError::Io { path: self.manifest.clone(), source })?;
+                staged.sync()?;
+                Some(staged)
+            }
+        };
+        output.sync()?;
+        if existing == Existing::Replace {
+            self.beside().iter().try_for_each(|name| publish::remove(name))?;
+        }
+        output.publish(existing)?;
+        let Some(manifest) = manifest else { return Ok(()) };
+        manifest.publish(existing).map_err(|source| PublishError::ManifestMissing {
+            path: self.output.clone(),
+            source: Box::new(source),
+        })
+    }
+}
+
+/// Where the signature of a manifest stands.
+fn signature_path(manifest: &Path) -> PathBuf {
+    let mut name = manifest.as_os_str().to_owned();
+    name.push(".minisig");
+    name.into()
 }
 
 /// The present time as a manifest spells it: RFC 3339, UTC, whole seconds.

@@ -22,6 +22,13 @@ const AHEAD: usize = 2;
 #[error("interrupted")]
 pub struct Interrupted;
 
+/// The system did not give the threads asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the system does not give {threads} threads; ask for fewer with --threads")]
+pub struct NoThreads {
+    threads: usize,
+}
+
 /// Maps what `source` gives through `work` into `sink`, on `threads` threads; see the module.
 ///
 /// `worker` makes each thread's own worker: its buffers, its generator.
@@ -36,7 +43,7 @@ pub fn ordered_map<In, Out, Worker, E>(
 where
     In: Send,
     Out: Send,
-    E: Send + From<Interrupted>,
+    E: Send + From<Interrupted> + From<NoThreads>,
 {
     let shared = Shared {
         source: Mutex::new(Source { next: source, number: 0, ended: false }),
@@ -56,7 +63,7 @@ where
             .num_threads(threads)
             .thread_name(|i| format!("rewrap-{i}"))
             .build()
-            .expect("the system gives threads");
+            .map_err(|_| NoThreads { threads })?;
         pool.broadcast(|_| run());
     }
     let order = shared.order.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -198,6 +205,12 @@ mod tests {
         Source,
         Work(u64),
         Sink(u64),
+    }
+
+    impl From<NoThreads> for Error {
+        fn from(_: NoThreads) -> Self {
+            unreachable!("a test asks for few")
+        }
     }
 
     impl From<Interrupted> for Error {

@@ -10,8 +10,8 @@ mod batch;
 pub use batch::{OrgIdText, Scope, VerifiedBatch, row_at};
 
 use crate::keyring::Keyring;
-use crate::manifest::{self, KeyUse, Manifest, ManifestError, Seals, TableFile, Tool};
-use crate::parallel::{Interrupted, ordered_map};
+use crate::manifest::{self, KeyUse, Manifest, ManifestError, OutputNames, Seals, TableFile, Tool};
+use crate::parallel::{Interrupted, NoThreads, ordered_map};
 use crate::publish::{self, Existing, PublishError, Staged};
 use crate::report::{Failure, LISTED_MAX, ManifestFile, RewrapCounts, RewrapReport};
 use crate::rewrap::{BudgetSpent, Rewrapper, Rules, SEALS_MAX, SealBudget, Work};
@@ -60,7 +60,7 @@ pub struct Job<'a> {
     pub output_format: Format,
     /// Its compression.
     pub compression: Compression,
-    /// Where the manifest goes; none for standard output without `--manifest`, or a dry run.
+    /// Where the manifest goes; if not told, beside a file, and nowhere for standard output.
     pub manifest: Option<PathBuf>,
     /// Whether files that are there already are replaced.
     pub existing: Existing,
@@ -86,6 +86,9 @@ pub enum PipelineError {
     /// Told to stop.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
+    /// Too many threads.
+    #[error(transparent)]
+    Threads(#[from] NoThreads),
     /// The export could not be read.
     #[error("cannot read {file}: {source}")]
     Read {
@@ -111,12 +114,6 @@ pub enum PipelineError {
     /// A manifest could not be read, or does not match.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// Output of a run that was stopped in between.
-    #[error(
-        "{path} is there without its manifest: a run was stopped between the two, and nobody can vouch for it; \
-         remove it, or --force to replace it", path = .0.display()
-    )]
-    WithoutManifest(PathBuf),
     /// Selected organizations that the export does not have.
     #[error("{file} does not have {count} of the organizations asked for: {named}")]
     UnknownOrgs {
@@ -159,7 +156,7 @@ impl Job<'_> {
         let mut output = Output::begin(self, &columns)?;
         let scope: Option<Scope> = self.scope.as_ref().map(|s| s.iter().cloned().map(OrgIdText).collect());
         let budget = SealBudget::new(SEALS_MAX);
-        let mut total = Total::new(self);
+        let mut total = Total::new(self, input_manifest.as_ref());
 
         let file = self.input.name();
         ordered_map(
@@ -197,15 +194,12 @@ impl Job<'_> {
     }
 
     fn check_destinations(&self) -> Result<(), PipelineError> {
-        if let Destination::File(path) = &self.output {
-            let manifest = self.manifest.clone().unwrap_or_else(|| Manifest::path_for(path));
-            if self.existing == Existing::Refuse && path.is_file() && !manifest.exists() {
-                return Err(PipelineError::WithoutManifest(path.clone()));
+        match (&self.output, &self.manifest) {
+            (Destination::DryRun, _) | (Destination::Stdout, None) => {}
+            (Destination::File(path), manifest) => {
+                OutputNames::new(path, manifest.as_deref()).check(self.existing)?;
             }
-            publish::check(path, self.existing)?;
-        }
-        if let Some(manifest) = self.manifest.as_ref().filter(|_| self.output != Destination::DryRun) {
-            publish::check(manifest, self.existing)?;
+            (Destination::Stdout, Some(manifest)) => publish::check(manifest, self.existing)?,
         }
         Ok(())
     }
@@ -243,7 +237,7 @@ impl Job<'_> {
             tool: Tool { name: "rekek".into(), version: env!("CARGO_PKG_VERSION").into() },
             created_at: manifest::now(),
             target_key_id: Some(report.current_encryption_key_id.clone()),
-            scope: self.scope.as_ref().map(|s| s.iter().cloned().collect()),
+            scope: total.scope.clone(),
             keys: total.key_uses(self),
             seals: Seals { this_run: total.work.sealed, already_in_export: total.work.found_on_target },
             input: Some(report.input.clone()),
@@ -252,34 +246,28 @@ impl Job<'_> {
             snapshot: None,
         };
         let bytes = manifest.to_bytes();
-        let path = self.manifest.as_ref();
-        if let Some(staged) = staged {
-            if let (Existing::Replace, Some(path)) = (self.existing, path) {
-                // An old manifest must never stand beside a new output.
-                publish::remove(path)?;
-                publish::remove(&signature_path(path))?;
+        let path = match (staged, &self.output) {
+            (Some(staged), Destination::File(output)) => {
+                let names = OutputNames::new(output, self.manifest.as_deref());
+                names.publish(staged, Some(&bytes), self.existing)?;
+                Some(names.manifest().to_owned())
             }
-            staged.publish(self.existing)?;
-        }
+            _ => {
+                if let Some(path) = &self.manifest {
+                    publish::publish_bytes(path, &bytes, self.existing)?;
+                }
+                self.manifest.clone()
+            }
+        };
         let mut report = report.clone();
-        if let Some(path) = path {
-            publish::publish_bytes(path, &bytes, self.existing)?;
-            report.manifest =
-                Some(ManifestFile { file: path.display().to_string(), sha256: Sha256Digest::of(&bytes) });
-        }
+        report.manifest = path
+            .map(|path| ManifestFile { file: path.display().to_string(), sha256: Sha256Digest::of(&bytes) });
         Ok(report)
     }
 }
 
 fn facts_of(file: &TableFile) -> FileFacts {
     FileFacts { bytes: file.bytes, sha256: file.sha256 }
-}
-
-/// Where the signature of a manifest stands.
-pub fn signature_path(manifest: &Path) -> PathBuf {
-    let mut name = manifest.as_os_str().to_owned();
-    name.push(".minisig");
-    name.into()
 }
 
 /// An export, batch by batch, each with the number of its first row; every organization id once.
@@ -298,7 +286,7 @@ impl ExportReader {
     /// Opens it and looks at its header.
     pub fn open(input: &Input, format: Option<Format>, stop: &Stop) -> Result<ExportReader, PipelineError> {
         let options = OpenOptions { format, stop: stop.clone() };
-        let fail = |source| PipelineError::Read { file: input.name(), source };
+        let fail = |source| read_error(&input.name(), source);
         let reader = table::open(input, &options).map_err(fail)?;
         let layout = table::Layout::of(reader.schema()).map_err(fail)?;
         Ok(ExportReader {
@@ -314,7 +302,7 @@ impl ExportReader {
 
     /// An error with this file's name.
     pub fn fail(&self, source: TableError) -> PipelineError {
-        PipelineError::Read { file: self.name.clone(), source }
+        read_error(&self.name, source)
     }
 
     /// The next batch with the number of its first row, from 1.
@@ -343,6 +331,13 @@ impl ExportReader {
     pub fn finish(&mut self) -> Result<TableFile, PipelineError> {
         let facts = self.reader.finish().map_err(|e| self.fail(e))?;
         Ok(TableFile::new(&self.path, self.format, facts, self.rows))
+    }
+}
+
+fn read_error(file: &str, source: TableError) -> PipelineError {
+    match source {
+        TableError::Interrupted => Interrupted.into(),
+        source => PipelineError::Read { file: file.to_owned(), source },
     }
 }
 
@@ -415,11 +410,14 @@ struct Total {
     work: Work,
     rows_written: u64,
     missing: BTreeSet<OrgId>,
+    /// What the output's rows were selected by: now, or when its input was made.
+    scope: Option<Vec<OrgId>>,
     on_failure: OnFailure,
 }
 
 impl Total {
-    fn new(job: &Job<'_>) -> Total {
+    fn new(job: &Job<'_>, input: Option<&Manifest>) -> Total {
+        let selected = job.scope.as_ref().map(|scope| scope.iter().cloned().collect());
         let keys = job.keyring.keys().len();
         Total {
             counts: RewrapCounts::default(),
@@ -429,6 +427,7 @@ impl Total {
             work: Work { opened: vec![0; keys], ..Work::default() },
             rows_written: 0,
             missing: job.scope.clone().unwrap_or_default(),
+            scope: selected.or_else(|| input.and_then(|manifest| manifest.scope.clone())),
             on_failure: job.on_failure,
         }
     }

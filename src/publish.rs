@@ -25,6 +25,21 @@ pub enum PublishError {
     /// Something has that name.
     #[error("{path} exists already; choose another name, or --force to replace it", path = .0.display())]
     Exists(PathBuf),
+    /// An output without a manifest: what a run leaves that is stopped between the two.
+    #[error(
+        "{path} exists already, and without a manifest: if a run that was stopped left it there, nobody can vouch \
+         for it: remove it, or --force to replace it; else choose another name", path = .0.display()
+    )]
+    WithoutManifest(PathBuf),
+    /// The manifest could not follow its output.
+    #[error("{path} was written, but its manifest was not, so it is of no use: remove it and run again: {source}",
+        path = .path.display())]
+    ManifestMissing {
+        /// The output.
+        path: PathBuf,
+        /// Why.
+        source: Box<PublishError>,
+    },
     /// A symbolic link, a folder, a device: nothing that a careful user would replace.
     #[error("{path} is {what}, not a regular file; name a regular file", path = .path.display())]
     NotRegular {
@@ -112,7 +127,9 @@ impl Staged {
     }
 
     fn named(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-        let file = tempfile::Builder::new().prefix(".rekek-").suffix(".tmp").tempfile_in(folder_of(path))?;
+        let file = tempfile::Builder::new().prefix(".rekek-").suffix(".tmp").tempfile_in(folder_of(path));
+        // Without the temporary name that the crate puts into its errors: nobody asked for it.
+        let file = file.map_err(|e| io::Error::from(e.kind()))?;
         rustix::fs::fchmod(file.as_file(), Mode::RUSR | Mode::WUSR)?;
         Ok(file)
     }
@@ -122,6 +139,12 @@ impl Staged {
             Kind::Unnamed(file) => file,
             Kind::Named(file) => file.as_file_mut(),
         }
+    }
+
+    /// Brings the bytes to the disk, whatever may fail there, before anything gets a name.
+    pub fn sync(&mut self) -> Result<(), PublishError> {
+        let synced = self.file().sync_all();
+        synced.map_err(|e| fail(&self.path, e))
     }
 
     /// The final name.
@@ -136,8 +159,8 @@ impl Staged {
     /// in one step.
     pub fn publish(mut self, existing: Existing) -> Result<(), PublishError> {
         check(&self.path, existing)?;
+        self.sync()?;
         let path = std::mem::take(&mut self.path);
-        self.file().sync_all().map_err(|e| fail(&path, e))?;
         let given = match (self.kind, existing) {
             (Kind::Unnamed(file), Existing::Refuse) => link(&file, &path),
             (Kind::Unnamed(file), Existing::Replace) => {

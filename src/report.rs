@@ -66,7 +66,7 @@ pub struct RewrapReport {
     pub input: TableFile,
     /// What was written; null where nothing was.
     pub output: Option<TableFile>,
-    /// The manifest; null where none was written, and in the manifest itself.
+    /// The manifest; left out where none was written, and in the manifest itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<ManifestFile>,
     /// From the first byte read to the last one written.

@@ -222,6 +222,7 @@ impl<'k> Rewrapper<'k> {
             failed.push(Failed { column: crate::row::ORGANIZATION_ID, reason: Reason::OrganizationId });
         }
         let mut outcomes = [Outcome::Absent; 3];
+        let unchecked_before = self.work.signing_keys_unchecked;
         for field in Field::ALL {
             let Some(text) = row.fields[field.index()].filter(|text| !is_absent(Some(text))) else {
                 continue;
@@ -233,6 +234,8 @@ impl<'k> Rewrapper<'k> {
             }
         }
         if !failed.is_empty() {
+            // Like all counters of fields: only of rows that did not fail.
+            self.work.signing_keys_unchecked = unchecked_before;
             return Ok(Err(failed));
         }
         let texts = &self.texts;
@@ -327,8 +330,7 @@ impl<'k> Rewrapper<'k> {
 
 /// The proof: `text`, read from scratch, names `key` and opens under it to `plaintext`.
 fn opens_to(text: &[u8], key: &Key, plaintext: &[u8], scratch: &mut Scratch) -> bool {
-    let Ok(text) = std::str::from_utf8(text) else { return false };
-    let Ok(envelope) = envelope::read(text, scratch) else { return false };
+    let Ok(envelope) = envelope::read_bytes(text, scratch) else { return false };
     envelope.key_id == key.id().as_str()
         && key.cipher().open(&envelope.nonce, envelope.body).is_ok()
         && envelope.body.expose_plaintext() == plaintext

@@ -6,7 +6,7 @@
 
 use p256::PublicKey;
 use p256::elliptic_curve::ALGORITHM_OID;
-use p256::pkcs8::{DecodePublicKey as _, ObjectIdentifier, PrivateKeyInfoRef};
+use p256::pkcs8::{ObjectIdentifier, PrivateKeyInfoRef, SubjectPublicKeyInfoRef};
 use sec1::EcPrivateKey;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -61,16 +61,24 @@ impl SigningKeyCheck {
             return Ok(());
         }
         let public: PublicValue = serde_json::from_str(public_value).map_err(|_| SigningKeyError::Public)?;
-        let public =
-            PublicKey::from_public_key_pem(&public.public_pem).map_err(|_| SigningKeyError::Public)?;
         let mut der = [0u8; DER_MAX];
-        let private = self.public_of(private_pem, &mut der);
-        der.zeroize();
+        let point = public_point(public.public_pem.as_bytes(), &mut der).ok_or(SigningKeyError::Public)?;
+        let public = PublicKey::from_sec1_bytes(point).map_err(|_| SigningKeyError::Public)?;
+        let mut private_der = [0u8; DER_MAX];
+        let private = self.public_of(private_pem, &mut private_der, (point, public));
+        private_der.zeroize();
         if private? == public { Ok(()) } else { Err(SigningKeyError::Differs) }
     }
 
-    /// The public key of a private one; `der` is scratch space that the caller wipes.
-    fn public_of(self, private_pem: &[u8], der: &mut [u8]) -> Result<PublicKey, SigningKeyError> {
+    /// The public key of a private one; `der` is scratch space that the caller wipes. `told` is the
+    /// public value, as it is encoded and as a point of the curve: the same encoding is the same
+    /// point, and need not be looked for on the curve a second time.
+    fn public_of(
+        self,
+        private_pem: &[u8],
+        der: &mut [u8],
+        told: (&[u8], PublicKey),
+    ) -> Result<PublicKey, SigningKeyError> {
         let bad = |_| SigningKeyError::Private;
         let (label, der) = pem_rfc7468::decode(private_pem, der).map_err(|_| SigningKeyError::Private)?;
         let info = PrivateKeyInfoRef::try_from(der).map_err(|_| SigningKeyError::Private)?;
@@ -84,12 +92,21 @@ impl SigningKeyCheck {
             return Err(SigningKeyError::Private);
         }
         match key.public_key {
+            Some(point) if self == SigningKeyCheck::Embedded && point == told.0 => Ok(told.1),
             Some(point) if self == SigningKeyCheck::Embedded => {
                 PublicKey::from_sec1_bytes(point).map_err(bad)
             }
             _ => Ok(p256::SecretKey::from_slice(key.private_key).map_err(bad)?.public_key()),
         }
     }
+}
+
+/// The point of a P-256 public key as PEM (SubjectPublicKeyInfo, RFC 5480), as it is encoded.
+fn public_point<'a>(pem: &[u8], der: &'a mut [u8]) -> Option<&'a [u8]> {
+    let (label, der) = pem_rfc7468::decode(pem, der).ok()?;
+    let info = SubjectPublicKeyInfoRef::try_from(der).ok()?;
+    let p256 = info.algorithm.oid == ALGORITHM_OID && info.algorithm.parameters_oid().ok()? == P256_OID;
+    if label == "PUBLIC KEY" && p256 { info.subject_public_key.as_bytes() } else { None }
 }
 
 #[cfg(test)]
@@ -172,6 +189,8 @@ mod tests {
                 assert_eq!(how.check(private.as_bytes(), &public_value(&a)), Err(SigningKeyError::Private));
             }
         }
+        let mislabelled = public_value(&a).replace("PUBLIC KEY", "RSA PUBLIC KEY");
+        assert_eq!(Embedded.check(good.as_bytes(), &mislabelled), Err(SigningKeyError::Public));
         for public in ["", "null", "{}", "[]", r#"{"public_pem": 5}"#, r#"{"public_pem": "x"}"#] {
             assert_eq!(Embedded.check(good.as_bytes(), public), Err(SigningKeyError::Public), "{public}");
         }

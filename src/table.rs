@@ -21,7 +21,7 @@ mod types;
 mod unique;
 
 pub use build::{TextBuilder, plain_text_type};
-pub use format::{Compression, Format, Input, OpenOptions, create, open};
+pub use format::{Compression, Format, Input, OpenOptions, create, open, standard_input};
 pub use layout::{Layout, Text, Texts};
 pub use unique::UniqueIds;
 

@@ -83,6 +83,11 @@ pub struct VerifyReport {
     pub fields_opened: u64,
     /// The target key, where one was told.
     pub target_key_id: Option<String>,
+    /// Organizations that the manifest says were selected; null is all of them.
+    pub scope_organizations: Option<u64>,
+    /// Rows that failed when the file was made, and are in it as they were (`--keep-going`): the
+    /// findings on them are no news.
+    pub rows_failed_at_rewrap: u64,
     /// The checks.
     pub checks: BTreeMap<Check, CheckResult>,
     /// The first findings, in the order of the rows.
@@ -166,11 +171,7 @@ impl Verification<'_> {
 
         let mut result = Results::default();
         self.begin_checks(&mut result, &ours, theirs.as_ref(), target);
-        let scope: Option<Scope> = self
-            .manifest
-            .as_ref()
-            .and_then(|m| m.scope.as_ref())
-            .map(|scope| scope.iter().cloned().map(OrgIdText).collect());
+        let scope: Option<Scope> = self.scope().map(|scope| scope.iter().cloned().map(OrgIdText).collect());
         let (output_file, source_file) = match source {
             None => {
                 ordered_map(
@@ -206,6 +207,14 @@ impl Verification<'_> {
                         Ok(())
                     },
                 )?;
+                let met = join.source_rows();
+                if let Some(scope) = self.scope().filter(|scope| scope.len() as u64 != met) {
+                    let error = format!(
+                        "its scope names {} organizations, the source has {met} of them",
+                        scope.len()
+                    );
+                    result.file(Check::SourceRows, error);
+                }
                 (output.finish()?, Some(source.finish()?))
             }
         };
@@ -215,6 +224,12 @@ impl Verification<'_> {
             rows: result.rows,
             fields_opened: result.fields_opened,
             target_key_id: target.map(str::to_owned),
+            scope_organizations: self.scope().map(|scope| scope.len() as u64),
+            rows_failed_at_rewrap: self
+                .manifest
+                .as_ref()
+                .and_then(|m| m.report.as_ref())
+                .map_or(0, |report| report.counts.rows_failed),
             findings_truncated: result.checks.values().map(|c| c.findings).sum::<u64>()
                 > result.findings.len() as u64,
             checks: result.checks,
@@ -222,6 +237,11 @@ impl Verification<'_> {
             input: output_file,
             source: source_file,
         })
+    }
+
+    /// The organizations that were selected.
+    fn scope(&self) -> Option<&[OrgId]> {
+        self.manifest.as_ref().and_then(|m| m.scope.as_deref())
     }
 
     /// Which checks will be done, and what is off before the first row.
@@ -233,7 +253,7 @@ impl Verification<'_> {
             (Check::Envelopes, true),
             (Check::Target, target.is_some()),
             (Check::Opened, opens),
-            (Check::KeyFingerprints, opens && self.manifest.is_some()),
+            (Check::KeyFingerprints, self.all_fingerprints_known()),
             (Check::SourceDigests, ours.layout.source_digests.is_some() || theirs.is_some()),
             (
                 Check::SourceFile,
@@ -245,16 +265,9 @@ impl Verification<'_> {
         ] {
             result.checks.insert(check, CheckResult { done, findings: 0 });
         }
-        let mut file = |check, field: &str, error: String| {
-            let finding = Finding { check, organization_id: String::new(), field: field.to_owned(), error };
-            result.find(finding);
-        };
         if theirs.is_some() && ours.layout.source_digests.is_none() {
-            file(
-                Check::SourceDigests,
-                "",
-                "the file has no source digests: it is not the output of a re-wrap".into(),
-            );
+            let what = "the file has no source digests: it is not the output of a re-wrap";
+            result.file(Check::SourceDigests, what);
         }
         if let Some(theirs) = theirs {
             let names = |side: &Side| -> Vec<String> {
@@ -263,7 +276,7 @@ impl Verification<'_> {
                 names.filter(|name| !digests.contains(&name.as_str())).collect()
             };
             if names(ours) != names(theirs) {
-                file(Check::OtherColumns, "", "its columns are not those of the source".into());
+                result.file(Check::OtherColumns, "its columns are not those of the source");
             }
         }
         if let (Some(keyring), Some(manifest)) = (self.keyring, &self.manifest) {
@@ -272,7 +285,7 @@ impl Verification<'_> {
                 if key.is_some_and(|key| key.fingerprint() != told.fingerprint) {
                     let id = printable(told.key_id.as_str());
                     let error = format!("key {id} is another key here than it was when the file was written");
-                    file(Check::KeyFingerprints, "", error);
+                    result.file(Check::KeyFingerprints, error);
                 }
             }
         }
@@ -281,22 +294,28 @@ impl Verification<'_> {
     /// What the files as wholes are told to be.
     fn check_files(&self, result: &mut Results, output: &TableFile, source: Option<&TableFile>) {
         let Some(manifest) = &self.manifest else { return };
-        let mut file = |check, error: String| {
-            let finding = Finding { check, organization_id: String::new(), field: String::new(), error };
-            result.find(finding);
-        };
         let facts = |f: &TableFile| FileFacts { bytes: f.bytes, sha256: f.sha256 };
         if let Err(error) = manifest.check_output(&output.file, facts(output), output.rows) {
-            file(Check::Manifest, error.to_string());
+            result.file(Check::Manifest, error.to_string());
+        }
+        for contradiction in contradictions(manifest) {
+            result.file(Check::Manifest, format!("the manifest contradicts itself: {contradiction}"));
         }
         if let (Some(source), Some(told)) = (source, &manifest.input)
             && (facts(source) != facts(told) || source.rows != told.rows)
         {
-            file(
+            result.file(
                 Check::SourceFile,
                 format!("{} is not the file that the manifest names as its input", source.file),
             );
         }
+    }
+
+    /// Whether every key that the manifest names was given, so that all are compared.
+    fn all_fingerprints_known(&self) -> bool {
+        let (Some(keyring), Some(manifest)) = (self.keyring, &self.manifest) else { return false };
+        let known = |told: &crate::manifest::KeyUse| keyring.position(told.key_id.as_str()).is_some();
+        !manifest.keys.is_empty() && manifest.keys.iter().all(known)
     }
 
     fn alone(
@@ -479,6 +498,40 @@ impl Verification<'_> {
     }
 }
 
+/// What does not add up within a manifest: somebody changed it, or it is not ours.
+fn contradictions(manifest: &Manifest) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    let mut must = |holds: bool, what| {
+        if !holds {
+            found.push(what);
+        }
+    };
+    if let Some(scope) = &manifest.scope {
+        let different: std::collections::HashSet<_> = scope.iter().collect();
+        must(different.len() == scope.len(), "its scope names an organization twice");
+        must(manifest.output.rows <= scope.len() as u64, "the file has more rows than its scope");
+    }
+    let Some(report) = &manifest.report else { return found };
+    let counts = &report.counts;
+    let target = manifest.target_key_id.as_ref();
+    must(target == Some(&report.current_encryption_key_id), "its target is not its report's");
+    must(manifest.keys.iter().any(|key| Some(&key.key_id) == target), "its target is not among its keys");
+    must(report.output.as_ref() == Some(&manifest.output), "its output is not its report's");
+    must(Some(&report.input) == manifest.input.as_ref(), "its input is not its report's");
+    must(!report.dry_run, "it is of a dry run, which writes no file");
+    must(counts.rows_examined == manifest.output.rows, "its report counts other rows than the file has");
+    let sum = counts.rows_updated.checked_add(counts.rows_skipped_all_on_target);
+    let sum = sum.and_then(|sum| sum.checked_add(counts.rows_failed));
+    must(sum == Some(counts.rows_examined), "the rows of its report do not add up");
+    let listed = report.failures.is_empty() == (counts.rows_failed == 0);
+    must(listed, "its report's failures are not those that it counts");
+    must(
+        manifest.seals.this_run >= counts.fields_reencrypted,
+        "fewer seals than fields that were re-encrypted",
+    );
+    found
+}
+
 /// The columns beside the ciphertexts and the source digests, in both tables by name.
 fn other_columns(ours: &Schema, theirs: &Schema) -> Vec<(usize, usize)> {
     let known =
@@ -556,6 +609,12 @@ impl Results {
         if self.findings.len() < LISTED_MAX {
             self.findings.push(finding);
         }
+    }
+
+    /// Something that is off with the file as a whole.
+    fn file(&mut self, check: Check, error: impl Into<String>) {
+        let (organization_id, field) = (String::new(), String::new());
+        self.find(Finding { check, organization_id, field, error: error.into() });
     }
 
     fn add(&mut self, part: Part) {

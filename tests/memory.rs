@@ -6,6 +6,9 @@ use assert_cmd::cargo::cargo_bin;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+/// One measurement at a time.
+static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// Runs `rekek` and returns the peak of its resident memory, in KiB.
 fn peak(folder: &Path, line: &str) -> u64 {
     let mut command = Command::new(cargo_bin!("rekek"));
@@ -28,8 +31,45 @@ fn peak(folder: &Path, line: &str) -> u64 {
     }
 }
 
+/// Rows of half a megabyte: what is in work at once is bounded in bytes, not only in rows.
+#[test]
+fn a_peak_does_not_grow_with_wide_rows() {
+    use std::io::Write as _;
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::copy("fixtures/sample/secrets.json", folder.join("s.json")).unwrap();
+    let mut keyring = rekek::keyring::Keyring::new();
+    keyring.add_secrets("s.json", &std::fs::read(folder.join("s.json")).unwrap()).unwrap();
+    let key = &keyring.keys()[keyring.position("kv1").unwrap()];
+    let (mut sealed, mut text) = (Vec::new(), Vec::new());
+    key.cipher().seal(&[7; 12], &[b'x'; 100_000], &mut sealed);
+    rekek::envelope::write("kv1", &[7; 12], &sealed, &mut Default::default(), &mut text);
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.len() > 400_000);
+    let mut peaks = Vec::new();
+    for rows in [100, 400] {
+        let mut file = std::fs::File::create(folder.join("in.csv")).unwrap();
+        writeln!(
+            file,
+            "organization_id,encrypted_signing_key_1,encrypted_signing_key_2,encrypted_auth_method_config"
+        )
+        .unwrap();
+        (0..rows).for_each(|i| writeln!(file, "org-{i:05},,,{text}").unwrap());
+        peaks.push([
+            ("rewrap", peak(folder, "rewrap in.csv -o out.csv --secrets s.json --to kv2 --force")),
+            ("verify", peak(folder, "verify out.csv --source in.csv --secrets s.json")),
+        ]);
+    }
+    for ((command, small), (_, large)) in peaks[0].into_iter().zip(peaks[1]) {
+        println!("{command}: peak {small} KiB at 100 rows of 0.5 MB, {large} KiB at 400");
+        assert!(large <= small + (16 << 10), "{command} grew from {small} to {large} KiB");
+    }
+}
+
 #[test]
 fn a_peak_does_not_grow_with_the_rows() {
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     peak(folder, "keygen kv1 --secrets s.json");

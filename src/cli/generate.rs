@@ -1,14 +1,14 @@
 //! `rekek generate`.
 
-use crate::people::{aligned, count};
+use crate::people::{self, aligned, count};
 use crate::progress::Progress;
-use crate::rewrap::stopped;
-use crate::status::{Outcome, Usage, stop_on_signals};
+use crate::status::{Outcome, Usage};
 use crate::{keys::KeyArguments, paths, process};
 use clap::Args;
 use rekek::generate::Generation;
 use rekek::publish::{self, Existing};
 use rekek::row::KeyId;
+use rekek::stop::Stop;
 use rekek::table::{Compression, Format};
 use std::path::PathBuf;
 
@@ -72,8 +72,9 @@ fn share(argument: &str) -> Result<Share, String> {
 }
 
 /// Does it.
-pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     let read: Vec<_> = arguments.keys.paths().map(|path| ("a secrets file", path.to_owned())).collect();
+    paths::refuse_dashes(&[("the output", &arguments.output)])?;
     paths::refuse_clashes(&[("the output", &arguments.output)], &read)?;
     let format = arguments.output_format.or_else(|| Format::of_path(&arguments.output)).ok_or_else(|| {
         let path = arguments.output.display();
@@ -81,7 +82,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     })?;
     let existing = if arguments.force { Existing::Replace } else { Existing::Refuse };
     publish::check(&arguments.output, existing)?;
-    let keyring = arguments.keys.load()?;
+    let keyring = arguments.keys.load(stop)?;
     let under = arguments
         .under
         .iter()
@@ -101,9 +102,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         under,
         seed: arguments.seed,
         threads: process::threads(arguments.threads.map(usize::from)),
-        stop: stop_on_signals()?,
+        stop: stop.clone(),
     };
-    let made = generation.run(|rows| progress.advance(rows)).map_err(stopped)?;
+    let made = generation.run(|rows| progress.advance(rows))?;
     drop(progress);
     let lines = [
         ("output", arguments.output.display().to_string()),
@@ -111,6 +112,6 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         ("bytes", count(made.bytes)),
         ("SHA-256", made.sha256.to_string()),
     ];
-    print!("{}", aligned(&lines));
+    people::print(&aligned(&lines))?;
     Ok(Outcome::Done)
 }

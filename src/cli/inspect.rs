@@ -1,15 +1,14 @@
 //! `rekek inspect`.
 
-use crate::people::{aligned, count};
+use crate::people::{self, aligned, count};
 use crate::progress::Progress;
-use crate::rewrap::stopped;
-use crate::status::{Outcome, stop_on_signals};
+use crate::status::{Outcome, say};
 use crate::{PROGRAM, process};
 use clap::Args;
 use rekek::inspect::{InspectReport, Inspection};
 use rekek::row::{KeyId, printable};
+use rekek::stop::Stop;
 use rekek::table::{Format, Input};
-use std::io::Write as _;
 use std::path::PathBuf;
 
 /// The arguments as typed.
@@ -42,7 +41,7 @@ pub struct Arguments {
 }
 
 /// Does it.
-pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     let progress = Progress::new(None, false);
     let inspection = Inspection {
         input: Input::from_argument(&arguments.input),
@@ -50,14 +49,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         retired: arguments.retired.clone(),
         nonces: arguments.nonces,
         threads: process::threads(arguments.threads.map(usize::from)),
-        stop: stop_on_signals()?,
+        stop: stop.clone(),
     };
-    let report = inspection.run(|rows| progress.advance(rows)).map_err(stopped)?;
+    let report = inspection.run(|rows| progress.advance(rows))?;
     drop(progress);
     let text = if arguments.json { serde_json::to_string_pretty(&report)? + "\n" } else { table(&report) };
-    write!(std::io::stdout(), "{text}")?;
+    people::print(&text)?;
     for note in notes(&report) {
-        eprintln!("{PROGRAM}: note: {note}");
+        say(format_args!("{PROGRAM}: note: {note}"));
     }
     Ok(report.answer().map_or(Outcome::Done, Outcome::No))
 }

@@ -7,12 +7,15 @@ use base64::Engine as _;
 use clap::Args;
 use rekek::keyring::{fingerprint, generate, insert_into_secrets, new_secrets};
 use rekek::publish::{self, Existing};
-use rekek::row::KeyId;
+use rekek::row::{KeyId, printable};
+use rekek::stop::Stop;
+use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
-use crate::status::{Outcome, Usage};
+use crate::people;
+use crate::status::{Outcome, Usage, say};
 
 /// The arguments as typed.
 #[derive(Args)]
@@ -27,15 +30,24 @@ pub struct Arguments {
 }
 
 /// Does it.
-pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     let id = &arguments.key_id;
+    let shown = printable(id.as_str());
     let key = generate().context("the operating system gave no random bytes")?;
     let fingerprint = fingerprint(&key);
     let Some(path) = &arguments.secrets else {
         let base64 = base64::engine::general_purpose::STANDARD;
-        let text = Zeroizing::new(base64.encode(key.expose_key()) + "\n");
-        std::io::stdout().write_all(text.as_bytes()).context("cannot print the key")?;
-        eprintln!("{PROGRAM}: this is the new key {id} (fingerprint {fingerprint}); put it away safely");
+        let text = Zeroizing::new(base64.encode(key.expose_key()));
+        // Straight to the descriptor: the buffer of std's standard output is never wiped.
+        let mut stdout =
+            File::from(rustix::io::dup(rustix::stdio::stdout()).context("cannot print the key")?);
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.write_all(b"\n"))
+            .context("cannot print the key")?;
+        say(format_args!(
+            "{PROGRAM}: this is the new key {shown} (fingerprint {fingerprint}); put it away safely"
+        ));
         return Ok(Outcome::Done);
     };
     if path.as_os_str() == "-" {
@@ -43,15 +55,18 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     }
     if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
         publish::publish_bytes(path, new_secrets(id, &key).as_bytes(), Existing::Refuse)?;
-        println!("began {} with the new key {id} (fingerprint {fingerprint})", path.display());
+        people::print(&format!(
+            "began {} with the new key {shown} (fingerprint {fingerprint})\n",
+            path.display()
+        ))?;
         return Ok(Outcome::Done);
     }
     publish::rewrite(path, |file| -> anyhow::Result<Zeroizing<Vec<u8>>> {
         let name = file.display().to_string();
-        let bytes = read_secret(file)?;
+        let bytes = read_secret(file, stop)?;
         let text = std::str::from_utf8(&bytes).with_context(|| format!("{name} is not text"))?;
         Ok(Zeroizing::new(insert_into_secrets(&name, text, id, &key)?.as_bytes().to_vec()))
     })?;
-    println!("added the new key {id} (fingerprint {fingerprint}) to {}", path.display());
+    people::print(&format!("added the new key {shown} (fingerprint {fingerprint}) to {}\n", path.display()))?;
     Ok(Outcome::Done)
 }

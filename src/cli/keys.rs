@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use clap::Args;
 use rekek::keyring::{Keyring, SECRETS_BYTES_MAX};
 use rekek::row::KeyId;
+use rekek::stop::Stop;
+use rekek::table::standard_input;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt as _;
@@ -52,26 +54,30 @@ impl KeyArguments {
     }
 
     /// Reads them all.
-    pub fn load(&self) -> anyhow::Result<Keyring> {
+    pub fn load(&self, stop: &Stop) -> anyhow::Result<Keyring> {
         if self.is_empty() {
             return Err(Usage("no keys are given: name the site's secrets with --secrets FILE".into()).into());
         }
         let mut keyring = Keyring::new();
         for path in &self.secrets {
-            keyring.add_secrets(&path.display().to_string(), &read_secret(path)?)?;
+            keyring.add_secrets(&path.display().to_string(), &read_secret(path, stop)?)?;
         }
         for vault in &self.vault_key {
-            keyring.add_vault(&vault.id, &vault.path.display().to_string(), &read_secret(&vault.path)?)?;
+            keyring.add_vault(
+                &vault.id,
+                &vault.path.display().to_string(),
+                &read_secret(&vault.path, stop)?,
+            )?;
         }
         Ok(keyring)
     }
 }
 
 /// Reads a file that holds keys into memory that is wiped; warns if others can read it.
-pub fn read_secret(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+pub fn read_secret(path: &Path, stop: &Stop) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let cannot = || format!("cannot read the secrets {}", path.display());
     if path.as_os_str() == "-" {
-        return read_wiped(&mut std::io::stdin().lock(), 0).with_context(cannot);
+        return standard_input(stop).and_then(|mut stdin| read_wiped(&mut stdin, 0)).with_context(cannot);
     }
     let mut file = File::open(path).with_context(cannot)?;
     let metadata = file.metadata().with_context(cannot)?;

@@ -1,14 +1,15 @@
 //! Paths as arguments: which of them are one file, and which are standard input.
 
 use crate::status::Usage;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Whether two paths are the same file, by whatever names: also a link to it, or a file that is
 /// not there yet.
 pub fn same_file(a: &Path, b: &Path) -> bool {
-    if let (Ok(a), Ok(b)) = (a.metadata(), b.metadata()) {
-        return (a.dev(), a.ino()) == (b.dev(), b.ino());
+    if let (Some(a), Some(b)) = (identity(a), identity(b)) {
+        return a == b;
     }
     let place = |path: &Path| {
         let folder = match path.parent() {
@@ -18,6 +19,21 @@ pub fn same_file(a: &Path, b: &Path) -> bool {
         Some((folder.canonicalize().ok()?, path.file_name()?.to_owned()))
     };
     place(a).is_some_and(|a| Some(a) == place(b))
+}
+
+/// What a file is, by whatever name; `-` is standard input, where that is a file.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    if path.as_os_str() == "-" {
+        return identity_of(rustix::stdio::stdin());
+    }
+    path.metadata().ok().map(|m| (m.dev(), m.ino()))
+}
+
+/// The same of an open file; a terminal or a pipe is none that could be spoiled.
+fn identity_of(file: impl AsFd) -> Option<(u64, u64)> {
+    let stat = rustix::fs::fstat(file).ok()?;
+    let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+    regular.then_some((stat.st_dev, stat.st_ino))
 }
 
 /// Refuses a file to be written that is one to be read, or written for something else, even if
@@ -31,6 +47,26 @@ pub fn refuse_clashes(written: &[(&str, &Path)], read: &[(&str, PathBuf)]) -> Re
         }
     }
     Ok(())
+}
+
+/// Refuses `-` for a file that has to have a name.
+pub fn refuse_dashes(written: &[(&str, &Path)]) -> Result<(), Usage> {
+    match written.iter().find(|(_, path)| path.as_os_str() == "-") {
+        Some((name, _)) => Err(Usage(format!("{name} cannot go to standard output; name a file"))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses standard output that is redirected into a file that is read.
+pub fn refuse_redirected(read: &[(&str, PathBuf)]) -> Result<(), Usage> {
+    let stdout = identity_of(rustix::stdio::stdout());
+    let clash = read.iter().find(|(_, path)| stdout.is_some() && identity(path) == stdout);
+    match clash {
+        Some((name, _)) => {
+            Err(Usage(format!("standard output is redirected into {name}; choose another name")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Refuses two uses of standard input.

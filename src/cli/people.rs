@@ -1,6 +1,14 @@
 //! Reports for people: short aligned tables. (The documents for programs are in the library.)
 
+use anyhow::Context as _;
 use std::fmt::Write as _;
+use std::io::Write as _;
+
+/// Prints a report.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = std::io::stdout();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("cannot print the report")
+}
 
 /// Lines of a label and a value, the values aligned.
 pub fn aligned<L: AsRef<str>, V: AsRef<str>>(lines: &[(L, V)]) -> String {

@@ -1,25 +1,30 @@
 //! `rekek rewrap`: arguments → a job, its report for people.
 
 use crate::keys::KeyArguments;
-use crate::people::{aligned, count};
+use crate::people::{self, aligned, count};
 use crate::progress::Progress;
-use crate::status::{Interrupted, Outcome, Usage, stop_on_signals, warn};
+use crate::status::{Outcome, Usage, say, warn};
 use crate::{PROGRAM, paths, process};
 use anyhow::Context as _;
 use clap::Args;
 use rekek::keyring::Keyring;
 use rekek::manifest::Manifest;
-use rekek::pipeline::{Destination, Job, Observer, OnFailure, PipelineError};
+use rekek::pipeline::{Destination, Job, Observer, OnFailure};
 use rekek::publish::{self, Existing, Staged};
 use rekek::report::{Failure, RewrapReport};
 use rekek::rewrap::Rules;
-use rekek::row::{KeyId, OrgId};
+use rekek::row::{KeyId, OrgId, printable, trim};
 use rekek::signing_key::SigningKeyCheck;
 use rekek::site_config::SiteConfig;
-use rekek::table::{Compression, Format, Input};
+use rekek::stop::Stop;
+use rekek::table::{Compression, Format, Input, standard_input};
 use std::collections::BTreeSet;
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
+
+/// Bytes that a file of organizations may have.
+const ORGS_BYTES_MAX: u64 = 64 << 20;
 
 /// Failures that the table for people names; the JSON lists more, `--failures` all.
 const SHOWN_FAILURES: usize = 10;
@@ -70,7 +75,7 @@ pub struct Arguments {
     #[arg(long)]
     force: bool,
 
-    /// Do not open the envelopes that name the target key already
+    /// Do not open the envelopes that name the target key already, nor compare their signing keys
     #[arg(long)]
     trust_target: bool,
 
@@ -147,6 +152,7 @@ impl Arguments {
         let mut written: Vec<(&str, &Path)> = Vec::new();
         let manifest = self.manifest().filter(|_| !self.dry_run);
         if let Destination::File(_) = self.destination() {
+            // (`-` is no file here, it is standard output.)
             written.extend(self.output.as_deref().map(|path| ("the output", path)));
         }
         written.extend(manifest.as_deref().map(|path| ("the manifest", path)));
@@ -157,6 +163,10 @@ impl Arguments {
         read.extend(self.keys.paths().map(|path| ("a secrets file", path.to_owned())));
         read.extend(self.site_config.iter().map(|path| ("the site configuration", path.clone())));
         read.extend(self.orgs_file.iter().map(|path| ("the file of organizations", path.clone())));
+        paths::refuse_dashes(&written)?;
+        if self.destination() == Destination::Stdout {
+            paths::refuse_redirected(&read)?;
+        }
         paths::refuse_clashes(&written, &read)
     }
 
@@ -191,19 +201,24 @@ impl Arguments {
         Ok(config.current_encryption_key_id)
     }
 
-    fn scope(&self) -> anyhow::Result<Option<BTreeSet<OrgId>>> {
+    fn scope(&self, stop: &Stop) -> anyhow::Result<Option<BTreeSet<OrgId>>> {
         let mut scope: BTreeSet<OrgId> = self.orgs.iter().cloned().collect();
         let Some(path) = &self.orgs_file else {
             return Ok((!scope.is_empty()).then_some(scope));
         };
         let cannot = || format!("cannot read the organizations in {}", path.display());
-        let text = if path.as_os_str() == "-" {
-            io::read_to_string(io::stdin().lock()).with_context(cannot)?
+        let mut text = String::new();
+        let source: Box<dyn Read> = if path.as_os_str() == "-" {
+            Box::new(standard_input(stop).with_context(cannot)?)
         } else {
-            std::fs::read_to_string(path).with_context(cannot)?
+            Box::new(File::open(path).with_context(cannot)?)
         };
-        for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let id = line.trim().parse::<OrgId>();
+        source.take(ORGS_BYTES_MAX + 1).read_to_string(&mut text).with_context(cannot)?;
+        if text.len() as u64 > ORGS_BYTES_MAX {
+            anyhow::bail!("{} is longer than {ORGS_BYTES_MAX} bytes", path.display());
+        }
+        for (i, line) in text.lines().map(trim).enumerate().filter(|(_, line)| !line.is_empty()) {
+            let id = line.parse::<OrgId>();
             scope.insert(id.with_context(|| format!("{}, line {}", path.display(), i + 1))?);
         }
         if scope.is_empty() {
@@ -214,15 +229,14 @@ impl Arguments {
 }
 
 /// Does it.
-pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     arguments.check_paths()?;
     let (_, output_format) = arguments.formats()?;
     let existing = arguments.existing();
     for path in arguments.report.iter().chain(&arguments.failures) {
         publish::check(path, existing)?;
     }
-    let stop = stop_on_signals()?;
-    let keyring = arguments.keys.load()?;
+    let keyring = arguments.keys.load(stop)?;
     let target = keyring.target(&arguments.target()?)?;
     let job = Job {
         input: arguments.input(),
@@ -234,17 +248,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         existing,
         keyring: &keyring,
         target,
-        scope: arguments.scope()?,
+        scope: arguments.scope(stop)?,
         rules: Rules { trust_target: arguments.trust_target, signing_keys: arguments.check_signing_keys },
         on_failure: if arguments.keep_going { OnFailure::KeepGoing } else { OnFailure::Withhold },
         threads: process::threads(arguments.threads.map(usize::from)),
-        stop,
+        stop: stop.clone(),
     };
     let mut watch = Watch {
         progress: Progress::new(None, arguments.quiet),
         failures: arguments.failures.as_deref().map(Staged::create).transpose()?.map(io::BufWriter::new),
     };
-    let report = job.run(&mut watch).map_err(stopped)?;
+    let report = job.run(&mut watch)?;
     if let Some(failures) = watch.failures {
         let staged = failures.into_inner().map_err(io::IntoInnerError::into_error);
         staged.context("cannot write the failures file")?.publish(existing)?;
@@ -258,20 +272,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let text = if arguments.json { json } else { table(&report, &job, &keyring, arguments) };
     if !arguments.quiet {
         if job.output == Destination::Stdout {
-            eprint!("{text}");
+            say(text.trim_end());
         } else {
-            write!(io::stdout(), "{text}").context("cannot write the report")?;
+            people::print(&text)?;
         }
     }
     Ok(outcome(&report, &job))
-}
-
-/// What a caller makes of a pipeline's error.
-pub fn stopped(error: PipelineError) -> anyhow::Error {
-    match error {
-        PipelineError::Interrupted(_) => Interrupted.into(),
-        other => other.into(),
-    }
 }
 
 struct Watch {
@@ -320,7 +326,7 @@ fn table(report: &RewrapReport, job: &Job<'_>, keyring: &Keyring, arguments: &Ar
     let mut line = |label: &str, value: String| lines.push((label.to_owned(), value));
     line("input", format!("{}, {} rows", job.input.name(), count(report.input.rows)));
     let key = &keyring.keys()[job.target];
-    line("target key", format!("{} (fingerprint {})", key.id(), key.fingerprint()));
+    line("target key", format!("{} (fingerprint {})", printable(key.id().as_str()), key.fingerprint()));
     line("rows examined", count(counts.rows_examined));
     line("  updated", count(counts.rows_updated));
     line("  skipped, all on target", count(counts.rows_skipped_all_on_target));
@@ -329,7 +335,7 @@ fn table(report: &RewrapReport, job: &Job<'_>, keyring: &Keyring, arguments: &Ar
     line("  skipped on target", count(counts.fields_skipped_on_target));
     line("  absent", count(counts.fields_absent));
     for (id, fields) in &report.fields_by_source_key {
-        line(&format!("fields found under {id}"), count(*fields));
+        line(&format!("fields found under {}", printable(id)), count(*fields));
     }
     if report.signing_keys_unchecked > 0 {
         line("signing keys not checked", count(report.signing_keys_unchecked));

@@ -8,7 +8,6 @@ use rekek::publish::{self, Existing};
 use rekek::site::connect::Database;
 use rekek::site::{SiteError, Step, Watch};
 use serde::Serialize;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -135,11 +134,11 @@ impl ReportArguments {
         }
         let text = if self.json { json } else { table };
         if stdout_is_data {
-            write!(std::io::stderr(), "{text}")?;
+            crate::status::say(text.trim_end());
+            Ok(())
         } else {
-            write!(std::io::stdout(), "{text}")?;
+            crate::people::print(&text)
         }
-        Ok(())
     }
 }
 

@@ -3,7 +3,9 @@
 //! stderr.
 
 use rekek::stop::Stop;
+use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// How a command that ran to its end ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,11 +31,11 @@ pub fn exit(program: &str, result: anyhow::Result<Outcome>) -> ExitCode {
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No(line)) => {
-            eprintln!("{program}: {line}");
+            say(format_args!("{program}: {line}"));
             ExitCode::from(3)
         }
         Err(error) => {
-            eprintln!("{program}: {}", in_one_line(&error));
+            say(format_args!("{program}: {}", in_one_line(&error)));
             ExitCode::from(if error.is::<Usage>() {
                 2
             } else if error.is::<Interrupted>() {
@@ -58,16 +60,23 @@ fn in_one_line(error: &anyhow::Error) -> String {
     line
 }
 
-/// A warning: something the operator should know that stops nothing.
-pub fn warn(program: &str, warning: impl std::fmt::Display) {
-    eprintln!("{program}: warning: {warning}");
+/// A line on stderr. Where stderr is full or closed there is nobody left to tell.
+pub fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// From now on SIGINT and SIGTERM ask for a stop instead of ending the process.
+/// A warning: something the operator should know that stops nothing.
+pub fn warn(program: &str, warning: impl std::fmt::Display) {
+    say(format_args!("{program}: warning: {warning}"));
+}
+
+/// From now on SIGINT and SIGTERM ask for a stop instead of ending the process; and a file that
+/// grows past the process's limit is an error of the write, not a signal that kills.
 pub fn stop_on_signals() -> std::io::Result<Stop> {
     let stop = Stop::default();
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, stop.flag())?;
     }
+    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
     Ok(stop)
 }

@@ -1,17 +1,16 @@
 //! `rekek verify`.
 
 use crate::keys::KeyArguments;
-use crate::people::{aligned, count};
+use crate::people::{self, aligned, count};
 use crate::progress::Progress;
-use crate::rewrap::stopped;
-use crate::status::{Outcome, Usage, stop_on_signals, warn};
+use crate::status::{Outcome, Usage, warn};
 use crate::{PROGRAM, paths, process};
 use clap::Args;
 use rekek::manifest::Manifest;
 use rekek::row::KeyId;
+use rekek::stop::Stop;
 use rekek::table::{Format, Input};
 use rekek::verify::{Verification, VerifyReport};
-use std::io::Write as _;
 use std::path::PathBuf;
 
 /// The arguments as typed.
@@ -53,14 +52,14 @@ pub struct Arguments {
 }
 
 /// Does it.
-pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     let stdins = [&arguments.input].into_iter().chain(&arguments.source).map(PathBuf::as_path);
     paths::refuse_two_stdins(stdins.chain(arguments.keys.paths()))?;
     if arguments.source.is_some() && arguments.keys.is_empty() {
         let what = "--source compares plaintexts, and needs the keys: name them with --secrets FILE";
         return Err(Usage(what.into()).into());
     }
-    let keyring = if arguments.keys.is_empty() { None } else { Some(arguments.keys.load()?) };
+    let keyring = if arguments.keys.is_empty() { None } else { Some(arguments.keys.load(stop)?) };
     let input = Input::from_argument(&arguments.input);
     let beside = input.path().map(Manifest::path_for).filter(|path| path.exists());
     let manifest = match arguments.manifest.clone().or(beside) {
@@ -80,18 +79,24 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         source: arguments.source.as_deref().map(Input::from_argument),
         source_format: arguments.source_format,
         threads: process::threads(arguments.threads.map(usize::from)),
-        stop: stop_on_signals()?,
+        stop: stop.clone(),
     };
-    let report = verification.run(|rows| progress.advance(rows)).map_err(stopped)?;
+    let report = verification.run(|rows| progress.advance(rows))?;
     drop(progress);
     let text = if arguments.json { serde_json::to_string_pretty(&report)? + "\n" } else { table(&report) };
-    write!(std::io::stdout(), "{text}")?;
-    let found = report.findings_total();
-    Ok(match found {
-        0 => Outcome::Done,
-        1 => Outcome::No("1 finding: do not import this file".into()),
-        n => Outcome::No(format!("{} findings: do not import this file", count(n))),
-    })
+    people::print(&text)?;
+    let findings = match report.findings_total() {
+        0 => return Ok(Outcome::Done),
+        1 => "1 finding".to_owned(),
+        n => format!("{} findings", count(n)),
+    };
+    Ok(Outcome::No(match report.rows_failed_at_rewrap {
+        0 => format!("{findings}: do not import this file"),
+        n => format!(
+            "{findings}; {} rows failed in the re-wrap and are unchanged: see whether all findings are on these",
+            count(n)
+        ),
+    }))
 }
 
 fn table(report: &VerifyReport) -> String {
@@ -103,6 +108,10 @@ fn table(report: &VerifyReport) -> String {
     }
     if let Some(target) = &report.target_key_id {
         line("target key", target.clone());
+    }
+    match report.scope_organizations {
+        Some(n) => line("scope", format!("{} selected organizations", count(n))),
+        None => line("scope", "all organizations".to_owned()),
     }
     line("fields opened", count(report.fields_opened));
     for (check, result) in &report.checks {

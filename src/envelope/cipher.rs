@@ -19,7 +19,7 @@ use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut as _, Aes256Gcm, KeyInit as _, Tag};
 
 /// A key, expanded once for many openings and sealings. On the heap, so that moving it leaves no
-/// copy; wiped when dropped (the `zeroize` feature of aes-gcm). No Clone and no Debug.
+/// copy (making it may: the cipher is expanded on the stack); wiped when dropped (the `zeroize` feature of aes-gcm). No Clone and no Debug.
 pub struct Cipher(Box<Aes256Gcm>);
 
 /// The tag did not fit: another key, another nonce or changed bytes. It never says which, nor

@@ -215,11 +215,14 @@ fn read_avx512(list: &[u8], to: &mut [u8]) -> Option<usize> {
     let comma = _mm512_set1_epi8(b','.cast_signed());
 
     let (mut at, mut n) = (0, 0);
+    // The bytes of the window that are in the list, and those that are fresh. Only the first window
+    // and the last have less than all of them.
+    let (mut within, mut fresh_bytes) = (u64::MAX << LOOK_BACK, fresh(FRESH));
     loop {
         let left = list.len() - at;
-        let mut within = if at == 0 { u64::MAX << LOOK_BACK } else { u64::MAX };
         if left < FRESH {
             within &= u64::MAX >> (FRESH - left);
+            fresh_bytes = fresh(left);
         }
         let begin = list.as_ptr().wrapping_add(at).wrapping_sub(LOOK_BACK);
         // SAFETY: a byte that the mask leaves out is not accessed, and `within` leaves out those
@@ -233,11 +236,10 @@ fn read_avx512(list: &[u8], to: &mut [u8]) -> Option<usize> {
             digits: _mm512_cmplt_epu8_mask(digits, _mm512_set1_epi8(10)),
             zeros: _mm512_testn_epi8_mask(digits, digits),
         };
-        let fresh = fresh(left);
-        if classes.are_spoilt(fresh) {
+        if classes.are_spoilt(fresh_bytes) {
             return None;
         }
-        let ends = classes.commas & fresh;
+        let ends = classes.commas & fresh_bytes;
         let count = ends.count_ones();
 
         // The positions of the commas that end a value, side by side: `count` of them, at most 31
@@ -269,6 +271,7 @@ fn read_avx512(list: &[u8], to: &mut [u8]) -> Option<usize> {
             return Some(n);
         }
         at += FRESH;
+        within = u64::MAX;
     }
 }
 

@@ -44,7 +44,7 @@ impl CsvReader {
         if !records.next()? {
             return Err(TableError::Table("the file is empty: not even a header is there".into()));
         }
-        let width = records.values.len();
+        let width = records.found;
         if width > COLUMNS_MAX {
             return Err(TableError::Table(format!(
                 "the header has {width} columns; more than {COLUMNS_MAX} are not read"
@@ -74,7 +74,7 @@ impl TableReader for CsvReader {
                 self.ended = true;
                 break;
             }
-            let found = self.records.values.len();
+            let found = self.records.found;
             if found != width {
                 return Err(TableError::Record {
                     line: self.records.line,
@@ -115,8 +115,10 @@ struct Records {
     record: Range<usize>,
     /// Line of the file at which the present record begins, from 1.
     line: u64,
-    /// Its values.
+    /// Its first values: no more than a table may have columns, and one.
     values: Vec<Value>,
+    /// How many values it has.
+    found: usize,
     /// The text of values that had quotes within their quotes.
     unescaped: Vec<u8>,
     at_end: bool,
@@ -151,6 +153,7 @@ impl Records {
             record: 0..0,
             line: 1,
             values: vec![],
+            found: 0,
             unescaped: vec![],
             at_end: false,
         }
@@ -199,6 +202,7 @@ impl Records {
         self.line += memchr_iter(b'\n', &self.buffer[self.record.clone()]).count() as u64;
         self.record = self.record.end..self.record.end;
         self.values.clear();
+        self.found = 0;
         self.unescaped.clear();
         if first {
             while self.buffer.len() < 3 && self.read_more()? {}
@@ -273,6 +277,11 @@ impl Records {
     /// Notes a value, given with its quotes: how many were met in their function, and whether the
     /// value ended with one.
     fn value(&mut self, range: Range<usize>, quotes: usize, end: Place) {
+        self.found += 1;
+        if self.found > COLUMNS_MAX + 1 {
+            // Too many already: a line of commas would take many times its size to note them all.
+            return;
+        }
         if quotes == 0 {
             self.values.push(Value::Plain(range));
         } else if quotes == 2 && end == Place::Quote {

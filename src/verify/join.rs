@@ -38,15 +38,20 @@ struct Rows<'a> {
     reader: &'a mut ExportReader,
     organization_id: usize,
     batch: Option<(u64, RecordBatch)>,
+    /// Batches read so far.
+    batches: u64,
     at: usize,
     scope: Option<Scope>,
+    /// Rows given out: those within the scope.
+    met: u64,
     waiting: HashMap<String, Place>,
 }
 
 impl<'a> Rows<'a> {
     fn new(reader: &'a mut ExportReader, layout: &Layout, scope: Option<Scope>) -> Self {
         let waiting = HashMap::new();
-        Rows { reader, organization_id: layout.organization_id, batch: None, at: 0, scope, waiting }
+        let organization_id = layout.organization_id;
+        Rows { reader, organization_id, batch: None, batches: 0, at: 0, scope, met: 0, waiting }
     }
 
     fn next(&mut self) -> Result<Option<(String, Place)>, PipelineError> {
@@ -55,6 +60,7 @@ impl<'a> Rows<'a> {
                 Some((first, batch)) if self.at < batch.num_rows() => (*first, batch),
                 _ => {
                     self.batch = self.reader.next()?;
+                    self.batches += 1;
                     self.at = 0;
                     match &self.batch {
                         Some((first, batch)) => (*first, batch),
@@ -69,6 +75,7 @@ impl<'a> Rows<'a> {
                 Text::of(batch.column(self.organization_id)).and_then(|t| t.get(row)).unwrap_or_default();
             if self.scope.as_ref().is_none_or(|scope| scope.contains(id)) {
                 let place = Place { batch: batch.clone(), row, number: first + row as u64 };
+                self.met += 1;
                 return Ok(Some((id.to_owned(), place)));
             }
         }
@@ -106,7 +113,11 @@ impl<'a> Join<'a> {
     /// The next few rows; `None` at the end of both files.
     pub(super) fn next(&mut self) -> Result<Option<Vec<Joined>>, PipelineError> {
         let mut joined = Vec::new();
-        while !self.ended && joined.len() < BATCH_ROWS {
+        // A row keeps its whole batch in memory: what is handed over together holds two a side at
+        // the most, however large rows are.
+        let batches = self.output.batches + self.source.batches;
+        let few = |join: &Self| join.output.batches + join.source.batches <= batches + 2;
+        while !self.ended && joined.len() < BATCH_ROWS && (joined.is_empty() || few(self)) {
             match (self.source.next()?, self.output.next()?) {
                 (Some((a, source)), Some((b, output))) if a == b => joined.push(self.both(output, source)),
                 (None, None) => {
@@ -149,6 +160,11 @@ impl<'a> Join<'a> {
             return Ok(None);
         }
         Ok(Some(joined))
+    }
+
+    /// Rows of the source that the scope named.
+    pub(super) fn source_rows(&self) -> u64 {
+        self.source.met
     }
 
     fn both(&mut self, output: Place, source: Place) -> Joined {

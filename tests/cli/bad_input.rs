@@ -184,8 +184,8 @@ fn an_output_that_is_there_already() {
     let exists = "out.csv exists already; choose another name, or --force to replace it";
     refused(&site, REWRAP, 1, exists);
     std::fs::remove_file(site.path("out.csv.manifest.json")).unwrap();
-    let without = "out.csv is there without its manifest: a run was stopped between the two, and nobody can vouch \
-                   for it; remove it, or --force to replace it";
+    let without = "out.csv exists already, and without a manifest: if a run that was stopped left it there, nobody \
+                   can vouch for it: remove it, or --force to replace it; else choose another name";
     refused(&site, REWRAP, 1, without);
     std::os::unix::fs::symlink("elsewhere.csv", site.path("link.csv")).unwrap();
     let link = "link.csv is a symbolic link, not a regular file; name a regular file";
@@ -253,6 +253,82 @@ fn usage_that_makes_no_sense() {
     for line in ["--help", "--version", "help rewrap", "rewrap --help"] {
         assert_eq!(site.rekek(line).status, 0, "{line}");
     }
+}
+
+#[test]
+fn files_that_have_to_have_a_name() {
+    let site = Site::sample();
+    for (line, name) in [
+        (format!("{REWRAP} --report -"), "the report"),
+        (format!("{REWRAP} --failures -"), "the failures file"),
+        (format!("{REWRAP} --manifest -"), "the manifest"),
+        ("generate -o - --orgs 1 --secrets secrets.json --under kv1".to_owned(), "the output"),
+    ] {
+        refused(&site, &line, 2, &format!("{name} cannot go to standard output; name a file"));
+    }
+}
+
+#[test]
+fn the_input_is_not_replaced_by_way_of_a_redirection_either() {
+    let site = Site::sample();
+    let before = site.read("export.csv");
+    let open = || std::fs::File::options().read(true).append(true).open(site.path("export.csv")).unwrap();
+    let tail = "--secrets secrets.json --to kv2";
+    let mut in_place = site.command(&format!("rewrap - --input-format csv -o export.csv --force {tail}"));
+    let run = in_place.stdin(open()).output().unwrap();
+    let said = String::from_utf8(run.stderr).unwrap();
+    let message = "rekek: the output export.csv is also the input; choose another name\n";
+    assert_eq!((run.status.code(), said.as_str()), (Some(2), message));
+    let mut appended = site.command(&format!("rewrap export.csv -o - --output-format csv {tail}"));
+    let run = appended.stdout(open()).output().unwrap();
+    let said = String::from_utf8(run.stderr).unwrap();
+    let message = "rekek: standard output is redirected into the input; choose another name\n";
+    assert_eq!((run.status.code(), said.as_str()), (Some(2), message));
+    assert!(site.read("export.csv") == before);
+}
+
+/// Where nothing can be written, that is an error with a message, never a panic or a signal.
+#[test]
+fn a_full_disk_or_a_closed_pipe() {
+    let site = Site::sample();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for line in [
+        "inspect export.csv",
+        "verify export.csv",
+        "rewrap export.csv --dry-run --secrets secrets.json --to kv2",
+        "rewrap export.csv -o - --output-format csv --secrets secrets.json --to kv2",
+        "generate -o g.csv --orgs 10 --secrets secrets.json --under kv1",
+        "keygen kv7",
+        "keygen kv7 --secrets new.json",
+    ] {
+        let run = site.command(line).stdout(full()).output().unwrap();
+        let said = String::from_utf8(run.stderr).unwrap();
+        assert_eq!(run.status.code(), Some(1), "{line}: {said}");
+        assert!(said.ends_with("No space left on device (os error 28)\n"), "{line}: {said}");
+        assert!(said.contains("rekek: cannot "), "{line}: {said}");
+    }
+    let run = site.command("inspect nowhere.csv").stderr(full()).output().unwrap();
+    assert_eq!(run.status.code(), Some(1), "nobody is left to tell, and that is no panic");
+    // A limit on the size of files, which would kill by a signal.
+    let before = site.names();
+    let script = format!("ulimit -f 50; exec \"$0\" {REWRAP}");
+    let mut limited = std::process::Command::new("bash");
+    limited.args(["-c", &script]).arg(assert_cmd::cargo::cargo_bin!("rekek")).current_dir(site.path(""));
+    let run = limited.output().unwrap();
+    let said = String::from_utf8(run.stderr).unwrap();
+    assert_eq!(
+        (run.status.code(), said.as_str()),
+        (Some(1), "rekek: cannot write out.csv: File too large (os error 27)\n")
+    );
+    assert_eq!(site.names(), before);
+}
+
+#[test]
+fn a_line_of_commas_is_refused_before_it_takes_memory() {
+    let site = Site::sample();
+    site.write("export.csv", ",".repeat(3 << 20));
+    let message = "the header has 3145729 columns; more than 4096 are not read";
+    refused(&site, REWRAP, 1, &format!("cannot read export.csv: {message}"));
 }
 
 /// Every failing command, with everything it says and leaves, holds no key and no plaintext.

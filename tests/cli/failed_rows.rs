@@ -167,6 +167,28 @@ fn a_stream_stops_at_the_first_failed_row() {
 }
 
 #[test]
+fn what_came_before_the_first_failed_row_is_in_the_stream_and_nothing_after_it() {
+    let site = Site::empty();
+    site.rekek("keygen kv1 --secrets s.json").good();
+    site.rekek("keygen kv2 --secrets s.json").good();
+    site.rekek("generate -o export.csv --orgs 6000 --secrets s.json --under kv1").good();
+    let mut table = Table::parse(&site.read("export.csv"));
+    *table.value(3000, CIPHERTEXTS[2]) = "not an envelope".into();
+    site.write("export.csv", table.text());
+    let run = site.rekek("rewrap export.csv -o - --output-format csv --secrets s.json --to kv2");
+    assert_eq!(run.status, 3);
+    let ids: Vec<_> =
+        run.stdout.lines().filter_map(|l| l.strip_prefix("org-")?.get(..7)?.parse::<usize>().ok()).collect();
+    assert!(ids.len() > 500 && ids.len() <= 3000, "{}", ids.len());
+    assert!(ids.iter().copied().eq(0..ids.len()));
+    assert!(
+        run.stderr.contains("rows examined             6,000"),
+        "all of it is examined nevertheless: {}",
+        run.stderr
+    );
+}
+
+#[test]
 fn a_report_lists_a_thousand_failures_and_the_file_takes_them_all() {
     let site = Site::empty();
     site.rekek("keygen kv1 --secrets s.json").good();

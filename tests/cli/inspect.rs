@@ -53,6 +53,29 @@ fn a_malformed_envelope_is_named_and_forbids_a_key_s_removal() {
 }
 
 #[test]
+fn a_file_that_names_endlessly_many_keys_does_not_fill_the_memory() {
+    let site = Site::sample();
+    let mut table = Table::sample();
+    let text = table.get(table.row_with(0, &CIPHERTEXTS[2..]), CIPHERTEXTS[2]).to_owned();
+    let row = table.rows[0].clone();
+    let column = table.column(CIPHERTEXTS[2]);
+    table.rows = (0..10_100)
+        .map(|i| {
+            let mut row = row.clone();
+            row[0] = format!("org-{i:06}");
+            row[2].clear();
+            row[3].clear();
+            row[column] = edit_envelope(&text, |json| json.replace("\"kv", &format!("\"{i}-")));
+            row
+        })
+        .collect();
+    site.write("export.csv", table.text());
+    let report = site.rekek("inspect export.csv --json --threads 1").json();
+    let by_key = report["fields_by_key"].as_object().unwrap();
+    assert_eq!((by_key.len(), &by_key["(other key ids)"]), (10_001, &json!(100)));
+}
+
+#[test]
 fn a_nonce_used_twice_under_one_key_is_found() {
     let site = Site::sample();
     assert_eq!(site.rekek("inspect export.csv --nonces --json").json()["repeated_nonces"], 0);

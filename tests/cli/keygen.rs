@@ -39,7 +39,7 @@ fn a_key_is_added_and_everything_else_is_kept() {
 
     let run = site.rekek("keygen kv3 --secrets secrets.json");
     assert_eq!(run.status, 1);
-    assert!(run.stderr.contains("the key id kv3 is given twice"), "{}", run.stderr);
+    assert!(run.stderr.ends_with("a key is never replaced: choose another id\n"), "{}", run.stderr);
     assert_eq!(site.read("secrets.json"), after);
     site.rekek("rewrap export.csv -o out.csv --secrets secrets.json --to kv3").good();
 }

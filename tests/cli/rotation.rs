@@ -1,6 +1,6 @@
 //! A rotation that goes well.
 
-use crate::support::{CIPHERTEXTS, Site, Table, key_of, sample};
+use crate::support::{CIPHERTEXTS, Site, Table, edit_envelope, key_of, sample};
 use rekek::row::Sha256Digest;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
@@ -212,6 +212,60 @@ fn force_replaces_an_output_with_its_manifest_and_signature() {
     assert!(first.0 != site.read("out.csv") && first.1 != site.read("out.csv.manifest.json"));
     assert!(!site.path("out.csv.manifest.json.minisig").exists());
     site.rekek("verify out.csv --source export.csv --secrets secrets.json").good();
+}
+
+#[test]
+fn no_manifest_of_an_older_output_stays_beside_a_new_one() {
+    let site = Site::sample();
+    site.rekek(REWRAP).good();
+    let exists = "rekek: out.csv exists already; choose another name, or --force to replace it\n";
+    let run = site.rekek(&format!("{REWRAP} --manifest elsewhere.json"));
+    assert_eq!((run.status, run.stderr.as_str()), (1, exists), "it has a manifest, if at another place");
+    site.rekek(&format!("{REWRAP} --manifest elsewhere.json --force")).good();
+    assert!(!site.path("out.csv.manifest.json").exists());
+    site.rekek("verify out.csv --manifest elsewhere.json --source export.csv --secrets secrets.json").good();
+    // A manifest that lost its output.
+    site.rekek(&format!("{REWRAP} --force")).good();
+    std::fs::remove_file(site.path("out.csv")).unwrap();
+    let run = site.rekek(&format!("{REWRAP} --manifest third.json"));
+    assert_eq!(run.status, 1);
+    assert!(run.stderr.contains("out.csv.manifest.json exists already"), "{}", run.stderr);
+    // Something else under the output's name.
+    site.rekek(&format!("{REWRAP} --force")).good();
+    site.rekek("generate -o out.csv --orgs 5 --secrets secrets.json --under kv1 --force").good();
+    assert!(!site.path("out.csv.manifest.json").exists());
+    site.rekek("rewrap out.csv --dry-run --secrets secrets.json --to kv2").good();
+}
+
+#[test]
+fn a_selection_stays_one_when_it_is_rewrapped_again() {
+    let site = Site::sample();
+    site.rekek(&format!("{REWRAP} --org org-0000001 --org org-0000008")).good();
+    site.rekek("keygen kv3 --secrets secrets.json").good();
+    site.rekek("rewrap out.csv -o again.csv --secrets secrets.json --to kv3").good();
+    let manifest: Value = serde_json::from_str(&site.read("again.csv.manifest.json")).unwrap();
+    assert_eq!(manifest["scope"], json!(["org-0000001", "org-0000008"]));
+    let checks =
+        site.rekek("verify again.csv --source export.csv --secrets secrets.json --json").json()["checks"]
+            .clone();
+    assert_eq!(checks["source_rows"], json!({"done": true, "findings": 0}));
+}
+
+#[test]
+fn what_is_on_target_can_be_trusted() {
+    let site = Site::sample();
+    site.rekek(REWRAP).good();
+    // One that names the target and does not open under it.
+    let mut table = Table::parse(&site.read("out.csv"));
+    let row = table.row_with(0, &CIPHERTEXTS[..1]);
+    let old = Table::sample().get(row, CIPHERTEXTS[0]).to_owned();
+    *table.value(row, CIPHERTEXTS[0]) =
+        edit_envelope(&old, |json| json.replace("\"kv1\"", "\"kv2\"").replace("\"kv0\"", "\"kv2\""));
+    site.write("in.csv", table.text());
+    let line = "rewrap in.csv --dry-run --secrets secrets.json --to kv2 --json";
+    assert_eq!(site.rekek(line).status, 3);
+    let run = site.rekek(&format!("{line} --trust-target"));
+    assert_eq!((run.status, &run.json()["rows_skipped_all_on_target"]), (0, &json!(150)));
 }
 
 #[test]

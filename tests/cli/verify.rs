@@ -20,6 +20,11 @@ fn found(site: &Site, table: &Table) -> Vec<(String, u64)> {
     manifest["output"]["bytes"] = json!(text.len());
     manifest["output"]["sha256"] = json!(rekek::row::Sha256Digest::of(&text).to_string());
     manifest["output"]["rows"] = json!(table.rows.len());
+    manifest["report"]["output"] = manifest["output"].clone();
+    for (counter, rows) in [("rows_examined", table.rows.len()), ("rows_updated", table.rows.len())] {
+        manifest["report"][counter] = json!(rows);
+    }
+    manifest["report"]["rows_skipped_all_on_target"] = json!(0);
     site.write("changed.csv.manifest.json", manifest.to_string());
     let run = site.rekek("verify changed.csv --source export.csv --secrets secrets.json --json");
     let report = run.json();
@@ -173,4 +178,51 @@ fn without_a_manifest_it_says_what_was_not_checked() {
         0,
         "an export can be opened too"
     );
+}
+
+#[test]
+fn a_manifest_that_contradicts_itself() {
+    let (site, _) = rewrapped();
+    let whole: Value = serde_json::from_str(&site.read("out.csv.manifest.json")).unwrap();
+    type Edit = fn(&mut Value);
+    let edits: [(&str, Edit); 8] = [
+        ("its target is not its report's", |m| m["report"]["current_encryption_key_id"] = json!("kv0")),
+        ("the rows of its report do not add up", |m| m["report"]["rows_updated"] = json!(1)),
+        ("its report's failures are not those that it counts", |m| m["report"]["rows_failed"] = json!(77)),
+        ("fewer seals than fields that were re-encrypted", |m| m["seals"]["this_run"] = json!(0)),
+        ("its target is not among its keys", |m| m["keys"] = json!([])),
+        ("its scope names an organization twice", |m| m["scope"] = json!(["a", "a"])),
+        ("the file has more rows than its scope", |m| m["scope"] = json!(["a"])),
+        ("its target is not its report's", |m| m["target_key_id"] = Value::Null),
+    ];
+    for (what, edit) in edits {
+        let mut manifest = whole.clone();
+        edit(&mut manifest);
+        site.write("edited.json", manifest.to_string());
+        let run = site.rekek("verify out.csv --manifest edited.json --secrets secrets.json --json");
+        assert_eq!(run.status, 3, "{what}");
+        let findings = run.json()["findings"].to_string();
+        assert!(findings.contains(&format!("the manifest contradicts itself: {what}")), "{what}: {findings}");
+    }
+    // A row deleted, and the scope narrowed to fit: it is shown, and with the source it is found.
+    let mut table = Table::parse(&site.read("out.csv"));
+    table.rows.pop();
+    let ids: Vec<_> = (0..table.rows.len()).map(|r| json!(table.get(r, "organization_id"))).collect();
+    let mut manifest = whole;
+    manifest["scope"] = json!(ids);
+    site.write("edited.json", manifest.to_string());
+    let run = site.rekek("verify out.csv --manifest edited.json --source export.csv --secrets secrets.json");
+    assert_eq!(run.status, 3);
+    assert!(run.stdout.contains("scope                149 selected organizations\n"), "{}", run.stdout);
+}
+
+#[test]
+fn fingerprints_are_good_only_if_all_were_compared() {
+    let (site, _) = rewrapped();
+    let secrets: Value = serde_json::from_str(&site.read("secrets.json")).unwrap();
+    let kv2 = secrets["machine_identity"]["encryption_keys"]["kv2"].as_str().unwrap();
+    site.write("kv2.yaml", format!("machine_identity:\n  encryption_keys:\n    kv2: {kv2}\n"));
+    let checks = site.rekek("verify out.csv --secrets kv2.yaml --json").json()["checks"].clone();
+    assert_eq!(checks["key_fingerprints"], json!({"done": false, "findings": 0}));
+    assert_eq!(checks["opened"], json!({"done": true, "findings": 0}));
 }
