@@ -2,6 +2,7 @@
 
 use crate::people::{self, aligned, count};
 use crate::progress::Progress;
+use crate::rewrap::rows_told;
 use crate::status::{Outcome, say};
 use crate::{PROGRAM, census, process};
 use clap::Args;
@@ -42,7 +43,7 @@ pub struct Arguments {
 
 /// Does it.
 pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
-    let progress = Progress::new(None, false);
+    let progress = Progress::new(rows_told(&arguments.input), false);
     let inspection = Inspection {
         input: Input::from_argument(&arguments.input),
         input_format: arguments.input_format,

@@ -255,7 +255,7 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         stop: stop.clone(),
     };
     let mut watch = Watch {
-        progress: Progress::new(None, arguments.quiet),
+        progress: Progress::new(rows_told(&arguments.input), arguments.quiet),
         failures: arguments.failures.as_deref().map(Staged::create).transpose()?.map(io::BufWriter::new),
     };
     let report = job.run(&mut watch)?;
@@ -278,6 +278,12 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         }
     }
     Ok(outcome(&report, &job))
+}
+
+/// The rows of a table, where its manifest is there to tell. Only for showing: whether it tells the
+/// truth is checked when the table has been read.
+pub fn rows_told(table: &Path) -> Option<u64> {
+    Manifest::read(&Manifest::path_for(table)).ok().map(|(manifest, _)| manifest.output.rows)
 }
 
 struct Watch {
