@@ -157,7 +157,7 @@ impl Manifest {
     pub fn read(path: &Path) -> Result<(Manifest, Sha256Digest), ManifestError> {
         let io = |source| ManifestError::Io { path: path.to_owned(), source };
         let mut bytes = Vec::new();
-        let file = std::fs::File::open(path).map_err(io)?;
+        let file = publish::open_regular(path).map_err(io)?;
         file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io)?;
         let bad = |what: String| ManifestError::Format { path: path.to_owned(), what };
         if bytes.len() as u64 > BYTES_MAX {

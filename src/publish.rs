@@ -257,6 +257,14 @@ pub fn rewrite<B: AsRef<[u8]>, E: From<PublishError>>(
     Ok(())
 }
 
+/// Opens a small file to read it whole: a regular one, since a pipe nobody writes to would wait for
+/// ever, deaf to signals.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
 /// Removes a file if it is there, durably.
 pub fn remove(path: &Path) -> Result<(), PublishError> {
     match std::fs::remove_file(path) {

@@ -194,8 +194,9 @@ pub enum SiteError {
     Config(#[from] SiteConfigError),
     /// The service writes under another key.
     #[error(
-        "the file is under the key {target}, the site's current_encryption_key_id is {current}: the service \
-             would be given envelopes that it does not expect; set current_encryption_key_id to {target} first"
+        "the file is under the key {}, the site's current_encryption_key_id is {}: the service would be given \
+             envelopes that it does not expect; set current_encryption_key_id to the file's first",
+        crate::row::printable(target.as_str()), crate::row::printable(current.as_str())
     )]
     NotCurrent {
         /// The file's target key.
@@ -247,6 +248,12 @@ pub enum SiteError {
         /// Rows that were to be written.
         expected: u64,
     },
+    /// Rows of the file were put into the tables, again and again, while others were waited for.
+    #[error(
+        "other sessions put rows of the file into the tables while they were being locked; nothing was kept, \
+             run it again"
+    )]
+    RowsAppeared,
     /// The output could not be written.
     #[error(transparent)]
     Publish(#[from] PublishError),

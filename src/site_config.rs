@@ -61,7 +61,7 @@ impl SiteConfig {
     pub fn read(path: &Path) -> Result<SiteConfig, SiteConfigError> {
         let io = |source| SiteConfigError::Io { path: path.to_owned(), source };
         let mut text = String::new();
-        let file = std::fs::File::open(path).map_err(io)?;
+        let file = crate::publish::open_regular(path).map_err(io)?;
         file.take(BYTES_MAX + 1).read_to_string(&mut text).map_err(io)?;
         if text.len() as u64 > BYTES_MAX {
             return Err(io(std::io::ErrorKind::FileTooLarge.into()));

@@ -27,6 +27,9 @@ impl DatabaseArgument {
     }
 }
 
+/// What may stand among the arguments without being a value.
+const COMMANDS: [&str; 5] = ["export", "import", "inspect", "init", "help"];
+
 /// The end of arguments that make no sense, or that ask for help. A message of clap's can quote an
 /// argument, and an argument can be a URL with a password.
 pub fn usage(error: &clap::Error) -> ExitCode {
@@ -37,14 +40,33 @@ pub fn usage(error: &clap::Error) -> ExitCode {
         return if error.print().is_ok() { status } else { ExitCode::FAILURE };
     }
     let mut text = text.to_string();
-    for argument in std::env::args().skip(1) {
-        for part in argument.split('=').chain([argument.as_str()]) {
-            if part.contains("://") || part.contains('@') {
-                text = text.replace(part, "URL");
+    // Whatever was typed may be a password or hold one, wherever it was meant to go: nothing is
+    // quoted but names of flags and commands. The longest first, so that nothing is left over of a
+    // value that holds another.
+    let typed: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let mut values: Vec<&str> = typed
+        .iter()
+        .filter_map(|argument| match argument.split_once('=') {
+            Some((flag, value)) if flag.starts_with("--") && !flag.contains(':') => Some(value),
+            _ if argument.starts_with("--")
+                && argument.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') =>
+            {
+                None
             }
-        }
+            _ => Some(argument.as_str()),
+        })
+        .filter(|value| !value.is_empty() && !COMMANDS.contains(value))
+        .collect();
+    values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+    for value in values {
+        // A short one could stand in any word: it is replaced where it is quoted.
+        text = if value.len() < 4 {
+            text.replace(&format!("'{value}'"), "'…'")
+        } else {
+            text.replace(value, "…")
+        };
     }
-    eprint!("{text}");
+    crate::status::say(text.trim_end());
     status
 }
 
@@ -54,6 +76,7 @@ pub fn stopped(error: SiteError) -> anyhow::Error {
         // With batches committed before, it says how far it came.
         return match error {
             SiteError::Interrupted => Interrupted.into(),
+            // The signal is said by its status; the line is the error's own.
             error => anyhow::Error::new(Interrupted).context(error),
         };
     }

@@ -99,7 +99,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         error => stopped(error),
     })?;
     shown.end();
-    arguments.report.say(&report, table(&report), false, Existing::Refuse)?;
+    arguments.report.say(&report, table(&report), false, Existing::Refuse).map_err(|error| {
+        if report.batches_committed == 0 {
+            return error;
+        }
+        // The last thing an operator must be left to guess.
+        let rows = count(report.counts.rows_updated);
+        error
+            .context(format!("the import itself was committed ({rows} rows updated); only its report failed"))
+    })?;
     Ok(answer(&report).map_or(Outcome::Done, Outcome::No))
 }
 

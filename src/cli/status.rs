@@ -23,7 +23,7 @@ pub struct Usage(pub String);
 
 /// A signal ended it; status 130.
 #[derive(Debug, thiserror::Error)]
-#[error("interrupted; nothing was written under a final name")]
+#[error("interrupted")]
 pub struct Interrupted;
 
 /// Says the last line and chooses the exit status.
@@ -35,7 +35,10 @@ pub fn exit(program: &str, result: anyhow::Result<Outcome>) -> ExitCode {
             ExitCode::from(3)
         }
         Err(error) => {
-            say(format_args!("{program}: {}", in_one_line(&error)));
+            // What an import has to say of its transactions stands before it.
+            let all = error.is::<Interrupted>() && error.chain().count() == 1;
+            let end = if all { "; nothing was left behind" } else { "" };
+            say(format_args!("{program}: {}{end}", in_one_line(&error)));
             ExitCode::from(if error.is::<Usage>() {
                 2
             } else if error.is::<Interrupted>() {

@@ -183,8 +183,8 @@ impl Source {
             for i in 0..batch.num_rows() {
                 rows += 1;
                 let id = texts.organization_id.get(i).unwrap_or_default();
-                if !OrgId::is_valid(id) {
-                    let what = "the organization id is missing or not spelled as one".into();
+                if id.is_empty() {
+                    let what = "it has no organization_id".into();
                     return Err(fail(TableError::Row { row: rows, what }));
                 }
                 unique.check(id).map_err(fail)?;
@@ -202,6 +202,11 @@ impl Source {
                     )?;
                 }
                 let new = fields.iter().any(|f| matches!(f, Change::New { .. }));
+                if new && !OrgId::is_valid(id) {
+                    // Unchanged, it is a row that failed to be re-wrapped for this very reason.
+                    let what = "a row whose organization id is not spelled as one has new values".into();
+                    return Err(fail(TableError::Row { row: rows, what }));
+                }
                 changed += u64::from(new);
                 each(changed, new.then_some(Row { id, fields }))?;
             }
@@ -238,7 +243,7 @@ impl Source {
             Ok(key) if key != self.target.as_str() => Err(format!(
                 "differs from its source and names the key {}, not the manifest's target {}; make the file again",
                 printable(&key),
-                self.target
+                printable(self.target.as_str())
             )),
             Ok(_) => Ok(Change::New { source, text, digest }),
         }

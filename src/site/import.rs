@@ -21,7 +21,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// How often a transaction is tried again after a deadlock.
+/// How often a transaction is tried again after a deadlock, or because rows appeared while others
+/// were locked.
 const RETRIES: u32 = 3;
 
 /// Seconds to wait for another session's lock, unless told.
@@ -128,7 +129,7 @@ pub(super) trait Store {
     /// Writes the rows of a range that are to be updated; says how many of each table it wrote.
     async fn update(&mut self, range: Range, target: &KeyId) -> Result<(u64, u64), SiteError>;
     /// Counts the rows written that do not read back as written.
-    async fn read_back(&mut self, range: Range) -> Result<u64, SiteError>;
+    async fn read_back(&mut self, range: Range, target: &KeyId) -> Result<u64, SiteError>;
     /// Commits.
     async fn commit(&mut self) -> Result<(), SiteError>;
     /// Takes the transaction back.
@@ -256,6 +257,7 @@ impl Run<'_> {
                     lock_timeout: self.options.lock_timeout,
                     has_key_column: false,
                     backend: 0,
+                    locked: None,
                     all_updated: false,
                 };
                 let result = self.import(&mut store, checked).await;
@@ -332,7 +334,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// One transaction, and again after a deadlock.
+    /// One transaction, and again where that is all that is needed.
     async fn batch<S: Store>(
         &mut self,
         store: &mut S,
@@ -341,7 +343,7 @@ impl Run<'_> {
     ) -> Result<Ended, SiteError> {
         for attempt in 0.. {
             match self.transaction(store, range, checked).await {
-                Err(SiteError::Deadlock { .. }) if attempt < RETRIES => {
+                Err(SiteError::Deadlock { .. } | SiteError::RowsAppeared) if attempt < RETRIES => {
                     store.rollback().await?;
                     // Long enough for the other session to go on with the locks it waited for.
                     let pause = Duration::from_millis(50 << attempt);
@@ -381,7 +383,7 @@ impl Run<'_> {
             if configs != counts.rows_updated || tenants != counts.rows_updated {
                 return Err(SiteError::Counts { configs, tenants, expected: counts.rows_updated });
             }
-            match self.timed(store.read_back(range), |p| &mut p.read_back).await? {
+            match self.timed(store.read_back(range, &target), |p| &mut p.read_back).await? {
                 0 => {}
                 rows => return Err(SiteError::ReadBack { rows }),
             }

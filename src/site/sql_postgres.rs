@@ -305,6 +305,8 @@ pub(super) struct PostgresStore {
     /// The first generation's column is there.
     pub(super) has_key_column: bool,
     pub(super) backend: i32,
+    /// Rows of either table that [`Store::lock`] locked in this transaction; none in a read-only one.
+    pub(super) locked: Option<[i64; 2]>,
     /// Every row of the range that was classified last is to be updated: the usual case, which
     /// needs no look at each row's outcome.
     pub(super) all_updated: bool,
@@ -341,6 +343,14 @@ impl Store for PostgresStore {
     /// site's.
     async fn prepare(&mut self) -> Result<(), SiteError> {
         let doing = "preparing the import";
+        // For what stands outside of transactions: the loading of a large file must not end by a
+        // role's usual limits for short statements.
+        self.step(
+            doing,
+            "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
+             SET default_transaction_read_only = off",
+        )
+        .await?;
         let (version, backend): (i32, i32) =
             sqlx::query_as("SELECT current_setting('server_version_num')::int, pg_backend_pid()")
                 .persistent(false)
@@ -366,6 +376,7 @@ impl Store for PostgresStore {
             needed.push(("UPDATE", CONFIG, field.column()));
         }
         if self.has_key_column {
+            needed.push(("SELECT", CONFIG, "encryption_key_id"));
             needed.push(("UPDATE", CONFIG, "encryption_key_id"));
         }
         let columns: Vec<_> = needed.iter().map(|(_, table, column)| (*table, *column)).collect();
@@ -396,8 +407,10 @@ impl Store for PostgresStore {
                      source_3 bytea, text_3 text, digest_3 bytea
                  ) WITH (toast_tuple_target = 8160, autovacuum_enabled = off);
                  {external}
-                 CREATE TEMPORARY TABLE rekek_outcome (ord bigint PRIMARY KEY, outcome text NOT NULL)
-                     ON COMMIT DELETE ROWS;"
+                 CREATE TEMPORARY TABLE rekek_outcome (
+                     ord bigint PRIMARY KEY, outcome text NOT NULL,
+                     has_config boolean NOT NULL, has_tenant boolean NOT NULL, old_version bigint
+                 ) ON COMMIT DELETE ROWS;"
             ),
         )
         .await?;
@@ -436,15 +449,20 @@ impl Store for PostgresStore {
         let durable = "SELECT set_config('synchronous_commit', 'on', true)
                        WHERE current_setting('synchronous_commit') = 'off'";
         let sql = format!("BEGIN ISOLATION LEVEL READ COMMITTED {mode}; {SETTINGS} {durable}");
+        self.locked = None;
         self.step("beginning the transaction", sql).await.map(drop)
     }
 
     /// Locks the configuration rows, then the tenants' rows, each in byte order of the id:
     /// `FOR NO KEY UPDATE`, the lock that the updates themselves need. Readers are not held up,
     /// nor are foreign keys' checks.
+    ///
+    /// Only rows that the statement's own snapshot has are locked: one that is put there meanwhile
+    /// (deleted and inserted again, say) is not. So they are counted, for [`Store::classify`].
     async fn lock(&mut self, range: Range) -> Result<(), SiteError> {
         let (first, last) = (range.first, range.last);
-        for table in [CONFIG, TENANTS] {
+        let mut locked = [0; 2];
+        for (table, locked) in [CONFIG, TENANTS].into_iter().zip(&mut locked) {
             let sql = format!(
                 "SELECT count(*) FROM (
                      SELECT FROM pg_temp.rekek_new n JOIN {table} t ON t.organization_id = n.organization_id
@@ -453,13 +471,22 @@ impl Store for PostgresStore {
                      FOR NO KEY UPDATE OF t
                  ) AS locked"
             );
-            self.step("locking the rows", sql).await?;
+            let count = sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false);
+            *locked = match count.fetch_one(&mut self.connection).await {
+                Ok(rows) => rows,
+                Err(e) => return Err(self.fail("locking the rows", &e)),
+            };
         }
+        self.locked = Some(locked);
         Ok(())
     }
 
-    /// Says of each row what it is, in a temporary table that every transaction finds empty. Takes no lock; as a statement of its own, after [`Store::lock`],
-    /// it sees what the locks waited for.
+    /// Says of each row what it is, in a temporary table that every transaction finds empty. Takes
+    /// no lock; as a statement of its own, after [`Store::lock`], it sees what the locks waited for.
+    ///
+    /// It may see more rows than were locked. A locked row cannot go away, and an id stands once in
+    /// either table: so if it sees as many as were locked, they are the same. Otherwise somebody
+    /// else could still change a row between here and the update, and the transaction is begun anew.
     async fn classify(&mut self, range: Range) -> Result<(ImportCounts, Conflicts), SiteError> {
         let doing = "comparing the rows";
         let (first, last) = (range.first, range.last);
@@ -484,7 +511,9 @@ impl Store for PostgresStore {
                       WHEN {unchanged_since} THEN
                           CASE WHEN coalesce(t.version ~ '^V[0-9]{{1,18}}-T[0-9]{{1,20}}$', false)
                                THEN 'updated' ELSE 'version_unreadable' END
-                      ELSE 'source_changed' END
+                      ELSE 'source_changed' END,
+                 c.organization_id IS NOT NULL, t.organization_id IS NOT NULL,
+                 substring(t.version FROM '^V([0-9]{{1,18}})-')::bigint
              FROM pg_temp.rekek_new n
              LEFT JOIN {CONFIG} c ON c.organization_id = n.organization_id
              LEFT JOIN {TENANTS} t ON t.organization_id = n.organization_id
@@ -493,19 +522,27 @@ impl Store for PostgresStore {
         self.step(doing, sql).await?;
 
         let mut counts = ImportCounts::default();
-        let rows: Vec<(String, i64)> =
-            sqlx::query_as("SELECT outcome, count(*) FROM pg_temp.rekek_outcome GROUP BY outcome")
-                .persistent(false)
-                .fetch_all(&mut self.connection)
-                .await
-                .map_err(|e| failed(doing, &e))?;
-        for (outcome, rows) in rows {
+        let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
+            "SELECT outcome, count(*), count(*) FILTER (WHERE has_config), count(*) FILTER (WHERE has_tenant)
+             FROM pg_temp.rekek_outcome GROUP BY outcome",
+        )
+        .persistent(false)
+        .fetch_all(&mut self.connection)
+        .await
+        .map_err(|e| failed(doing, &e))?;
+        let mut seen = [0; 2];
+        for (outcome, rows, configs, tenants) in rows {
+            seen[0] += configs;
+            seen[1] += tenants;
             counts.rows_examined += rows as u64;
             *match outcome.as_str() {
                 "updated" => &mut counts.rows_updated,
                 "already_applied" => &mut counts.rows_already_applied,
                 _ => &mut counts.rows_conflicted,
             } += rows as u64;
+        }
+        if self.locked.is_some_and(|locked| locked != seen) {
+            return Err(SiteError::RowsAppeared);
         }
         self.all_updated = counts.rows_updated == counts.rows_examined;
         let mut conflicts = Conflicts::default();
@@ -567,8 +604,11 @@ impl Store for PostgresStore {
         Ok((configs, tenants))
     }
 
-    /// How many of the rows written do not hold what was to be written.
-    async fn read_back(&mut self, range: Range) -> Result<u64, SiteError> {
+    /// How many of the rows written do not hold what was to be written: the texts, the version one
+    /// further, the key's id where the table has it. What is deferred to the commit comes first.
+    async fn read_back(&mut self, range: Range, target: &KeyId) -> Result<u64, SiteError> {
+        let doing = "reading the digests back";
+        self.step(doing, "SET CONSTRAINTS ALL IMMEDIATE").await?;
         let (first, last) = (range.first, range.last);
         let as_written = all_fields(|i, column| {
             let (digest, absent) = (sha256(&format!("c.{column}")), absent(&format!("c.{column}")));
@@ -577,18 +617,25 @@ impl Store for PostgresStore {
                       ELSE coalesce({digest} = coalesce(n.digest_{i}, n.source_{i}), false) END"
             )
         });
-        let updated = self.updated_rows();
+        let key = if self.has_key_column { "AND c.encryption_key_id IS NOT DISTINCT FROM $1" } else { "" };
         let sql = format!(
-            "SELECT count(*) FILTER (WHERE c.organization_id IS NULL OR NOT ({as_written}))
-             FROM {updated} LEFT JOIN {CONFIG} c ON c.organization_id = n.organization_id
+            "SELECT count(*) FILTER (WHERE NOT (
+                 c.organization_id IS NOT NULL AND {as_written} {key}
+                 AND coalesce(starts_with(t.version, 'V' || (o.old_version + 1) || '-T'), false)
+             ))
+             FROM pg_temp.rekek_new n JOIN pg_temp.rekek_outcome o ON o.ord = n.ord AND o.outcome = 'updated'
+             LEFT JOIN {CONFIG} c ON c.organization_id = n.organization_id
+             LEFT JOIN {TENANTS} t ON t.organization_id = n.organization_id
              WHERE n.ord BETWEEN {first} AND {last}"
         );
-        let wrong: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
-            .persistent(false)
-            .fetch_one(&mut self.connection)
-            .await
-            .map_err(|e| self.fail("reading the digests back", &e))?;
-        Ok(wrong as u64)
+        let mut query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql)).persistent(false);
+        if self.has_key_column {
+            query = query.bind(target.as_str());
+        }
+        match query.fetch_one(&mut self.connection).await {
+            Ok(wrong) => Ok(wrong as u64),
+            Err(e) => Err(self.fail(doing, &e)),
+        }
     }
 
     async fn commit(&mut self) -> Result<(), SiteError> {

@@ -347,7 +347,7 @@ impl Store for SqliteStore {
         Ok(written)
     }
 
-    async fn read_back(&mut self, range: Range) -> Result<u64, SiteError> {
+    async fn read_back(&mut self, range: Range, _: &KeyId) -> Result<u64, SiteError> {
         let updated: BTreeSet<u64> = self.updated.iter().map(|u| u.0).collect();
         let (mut wrong, mut first) = (0, range.first);
         while first <= range.last {

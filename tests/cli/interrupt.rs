@@ -30,7 +30,7 @@ fn a_signal_ends_a_run_that_waits_for_input_with_no_file_left() {
             signal(&child, name);
             let output = child.wait_with_output().unwrap();
             let said = String::from_utf8(output.stderr).unwrap();
-            let message = "rekek: interrupted; nothing was written under a final name\n";
+            let message = "rekek: interrupted; nothing was left behind\n";
             assert_eq!(
                 (output.status.code(), said.as_str()),
                 (Some(130), message),
@@ -61,10 +61,7 @@ fn a_signal_ends_every_wait_for_standard_input() {
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(130), "{line}: {said}");
-        assert!(
-            said.ends_with("rekek: interrupted; nothing was written under a final name\n"),
-            "{line}: {said}"
-        );
+        assert!(said.ends_with("rekek: interrupted; nothing was left behind\n"), "{line}: {said}");
         drop(stdin);
     }
 }

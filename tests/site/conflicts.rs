@@ -198,3 +198,61 @@ fn a_late_conflict_stops_a_batched_import_at_its_batch() {
     );
     assert_eq!(r.value(&written), (batches * 5).to_string());
 }
+
+/// A row that is deleted and inserted again while the import waits for its lock is a row that the
+/// import's locks do not hold: the next one to change it must not be overwritten.
+#[test]
+fn a_row_put_back_while_the_import_waits_is_locked_like_the_others() {
+    let r = Rehearsal::postgres(20).rewrapped();
+    let ids = r.ids();
+    let (early, late) = (ids[2].clone(), ids[9].clone());
+    r.sql(&format!("CREATE TABLE copy AS SELECT * FROM {CONFIG} WHERE organization_id = '{early}'"));
+    let mut holder = r.session();
+    holder.run(&format!("BEGIN; SELECT FROM {CONFIG} WHERE organization_id = '{late}' FOR UPDATE"));
+    let mut restorer = r.session();
+    restorer.run(&format!(
+        "BEGIN; DELETE FROM {CONFIG} WHERE organization_id = '{early}'; INSERT INTO {CONFIG} SELECT * FROM copy"
+    ));
+    let import = r.start_import("");
+    let waits_for = |session: &mut crate::cluster::Session| {
+        let pid = session.value("SELECT pg_backend_pid()");
+        let waits = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rekek-site'
+                             AND datname = current_database() AND {pid} = ANY (pg_blocking_pids(pid))"
+        );
+        r.session().wait_for(&waits, "1");
+    };
+    waits_for(&mut restorer);
+    restorer.run("COMMIT");
+    waits_for(&mut holder);
+    let mut service = r.session();
+    service.run(&format!(
+        "BEGIN; UPDATE {CONFIG} SET encrypted_signing_key_1 = 'NEWER SECRET' WHERE organization_id = '{early}'"
+    ));
+    holder.run("ROLLBACK");
+    waits_for(&mut service);
+    service.run("COMMIT");
+    let ran = finished(import);
+    let kept = format!("SELECT encrypted_signing_key_1 FROM {CONFIG} WHERE organization_id = '{early}'");
+    assert_eq!(r.value(&kept), "NEWER SECRET");
+    assert_eq!(ran.status, 3, "{}", ran.stderr);
+    assert_eq!(ran.json()["conflicts"], json!([{"organization_id": early, "reason": "source_changed"}]));
+}
+
+#[test]
+fn a_row_with_an_odd_id_fails_its_re_wrap_and_hinders_no_import() {
+    let r = Rehearsal::postgres(10);
+    r.sql(&format!(
+        "UPDATE {CONFIG} SET enabled = enabled;
+         INSERT INTO tenants SELECT 'acme corp', organization_name, version FROM tenants LIMIT 1;
+         CREATE TABLE copy AS SELECT * FROM {CONFIG} LIMIT 1;
+         UPDATE copy SET organization_id = 'acme corp';
+         INSERT INTO {CONFIG} SELECT * FROM copy"
+    ));
+    r.site("export -o export.csv").good();
+    let line = "rewrap export.csv -o out.csv --secrets secrets.json --to kv2 --keep-going";
+    assert_eq!(r.folder.rekek(line).status, 3);
+    let ran = r.import("");
+    assert_eq!((ran.status, counts(&ran)[3]), (0, 0), "{}", ran.stderr);
+    assert!(r.fields_under("kv1") > 0, "the odd one still names the old key");
+}

@@ -227,3 +227,46 @@ fn tls_up_to_verify_full_with_client_certificates() {
     bad("localhost", "certified", "sslmode=verify-full&sslrootcert=ca.crt");
     bad("localhost", "certified", "sslmode=disable");
 }
+
+/// Usage errors are clap's, which quotes what it does not understand.
+#[test]
+fn no_usage_error_tells_a_password() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let odd = std::ffi::OsStr::from_bytes(b"postgres://u:hushhush\xff@h/d");
+    let cases: [&[&std::ffi::OsStr]; 8] = [
+        &["inspect".as_ref(), "postgres://u@h/db?password=hushhush&sslmode=require".as_ref()],
+        &["inspect".as_ref(), "host=db user=x password=hushhush".as_ref()],
+        &["inspect".as_ref(), "hushhush".as_ref()],
+        &[
+            "import".as_ref(),
+            "x".as_ref(),
+            "--db".as_ref(),
+            "sqlite:x".as_ref(),
+            "--on-conflict".as_ref(),
+            "postgres://u:a=b=hushhush=c@h/d".as_ref(),
+        ],
+        &["import".as_ref(), "x".as_ref(), "--lock-timeout=hushhush".as_ref()],
+        &["--hushhush@h".as_ref()],
+        &["inspect".as_ref(), "--db".as_ref(), odd],
+        &["export".as_ref(), odd],
+    ];
+    for arguments in cases {
+        let output =
+            std::process::Command::new(assert_cmd::cargo::cargo_bin!("rekek-site")).args(arguments).output();
+        let ran = crate::support::ran(output.unwrap());
+        assert_eq!((ran.status, ran.stdout.as_str()), (2, ""), "{arguments:?}: {}", ran.stderr);
+        assert!(!ran.stderr.is_empty() && !ran.stderr.contains("hush"), "{arguments:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_role_s_limits_for_short_statements_do_not_end_an_import() {
+    let r = Rehearsal::postgres(200).rewrapped();
+    let database = &r.database;
+    r.sql(&format!(
+        "ALTER DATABASE {database} SET statement_timeout = '1ms';
+         ALTER DATABASE {database} SET default_transaction_read_only = on"
+    ));
+    let ran = r.import("");
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+}

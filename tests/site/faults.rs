@@ -356,3 +356,59 @@ fn what_does_not_read_back_as_written_is_rolled_back() {
         assert_eq!(r.state(), before);
     }
 }
+
+#[test]
+fn a_version_or_a_key_id_that_does_not_move_is_rolled_back() {
+    let cases = [
+        ("tenants", "NEW.version := OLD.version; RETURN NEW;"),
+        (CONFIG, "NEW.encryption_key_id := OLD.encryption_key_id; RETURN NEW;"),
+    ];
+    for (table, body) in cases {
+        let r = Rehearsal::of(crate::support::Kind::Postgres, 10, 1).rewrapped();
+        let before = r.state();
+        r.sql(&format!(
+            "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;
+             CREATE TRIGGER meddle BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION meddle()"
+        ));
+        let ran = r.import("");
+        assert_eq!(ran.status, 1, "{table}");
+        assert!(ran.stderr.contains("do not read back as they were written"), "{}", ran.stderr);
+        assert_eq!(r.state(), before);
+    }
+}
+
+#[test]
+fn what_is_deferred_to_the_commit_is_part_of_a_dry_run() {
+    let r = Rehearsal::postgres(10).rewrapped();
+    r.sql(&format!(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$;
+         CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON {CONFIG} DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION refuse()"
+    ));
+    assert_eq!((r.import("--dry-run").status, r.import("").status), (1, 1));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_does_not_hide_the_commit() {
+    let r = Rehearsal::postgres(10).rewrapped();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = r.import_command("").stdout(full).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said.contains("the import itself was committed (") && said.contains("only its report failed"),
+        "{said}"
+    );
+    assert_eq!(r.fields_under("kv1"), 0);
+}
+
+#[test]
+fn a_pipe_for_a_manifest_is_refused_and_not_waited_for() {
+    let r = Rehearsal::postgres(3).rewrapped();
+    assert!(std::process::Command::new("mkfifo").arg(r.path("pipe")).status().unwrap().success());
+    for line in ["import out.csv --manifest pipe", "import out.csv --site-config pipe"] {
+        let ran = r.site(line);
+        assert_eq!(ran.status, 1);
+        assert!(ran.stderr.contains("it is not a regular file"), "{}", ran.stderr);
+    }
+}

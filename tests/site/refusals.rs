@@ -114,7 +114,7 @@ fn a_value_that_is_no_envelope_and_digests_that_do_not_fit() {
     spoil("encrypted_signing_key_1", "", "encrypted_signing_key_1 has a source digest and no value");
     spoil("source_sha256_signing_key_1", "", "encrypted_signing_key_1 has a value and no source digest");
     spoil("source_sha256_signing_key_1", "abc", "encrypted_signing_key_1 has a source digest that is none");
-    spoil("organization_id", "", "the organization id is missing or not spelled as one");
+    spoil("organization_id", "", "it has no organization_id");
     let other = whole.get(row + 1, "organization_id").to_owned();
     spoil("organization_id", &other, &format!("the organization id {other} is there already"));
 }
