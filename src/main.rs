@@ -29,6 +29,7 @@ mod verify;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use rekek::pipeline::PipelineError;
 use status::{Interrupted, Outcome};
 use std::process::ExitCode;
 
@@ -76,6 +77,14 @@ fn run(command: &Command) -> anyhow::Result<Outcome> {
         Command::Keygen(arguments) => keygen::run(arguments, &stop),
         Command::Generate(arguments) => generate::run(arguments, &stop),
     };
-    // Whatever was waited for when the signal came, the signal is why it failed.
-    result.map_err(|error| if stop.is_requested() { Interrupted.into() } else { error })
+    result.map_err(|error| if is_interruption(&error) { Interrupted.into() } else { error })
+}
+
+/// Whether the signal is what ended it: the run, or a wait for standard input. Any other error keeps
+/// its own words, even if a signal came too: it may be of a file that has its name already.
+fn is_interruption(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(PipelineError::Interrupted(_)))
+            || cause.downcast_ref().is_some_and(rekek::table::is_interruption)
+    })
 }

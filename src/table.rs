@@ -117,12 +117,13 @@ pub enum TableError {
 
 impl From<std::io::Error> for TableError {
     fn from(e: std::io::Error) -> Self {
-        if e.get_ref().is_some_and(|e| e.is::<format::WaitInterrupted>()) {
-            TableError::Interrupted
-        } else {
-            TableError::Io(e)
-        }
+        if is_interruption(&e) { TableError::Interrupted } else { TableError::Io(e) }
     }
+}
+
+/// Whether a read failed because a stop ended its wait ([`standard_input`]).
+pub fn is_interruption(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|e| e.is::<format::WaitInterrupted>())
 }
 
 /// Bytes on their way to a file: counted and hashed.
