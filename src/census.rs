@@ -115,7 +115,7 @@ impl Row<'_> {
 }
 
 /// Adds to a key id's count; hostile input cannot make the map grow without end.
-fn add_bounded(map: &mut BTreeMap<String, u64>, key: &str, n: u64) {
+pub(crate) fn add_bounded(map: &mut BTreeMap<String, u64>, key: &str, n: u64) {
     if let Some(count) = map.get_mut(key) {
         *count += n;
     } else if map.len() < KEY_IDS_MAX {

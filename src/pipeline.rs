@@ -9,6 +9,7 @@ mod batch;
 
 pub use batch::{OrgIdText, Scope, VerifiedBatch, row_at};
 
+use crate::census::add_bounded;
 use crate::keyring::Keyring;
 use crate::manifest::{self, KeyUse, Manifest, ManifestError, OutputNames, Seals, TableFile, Tool};
 use crate::parallel::{Interrupted, NoThreads, ordered_map};
@@ -22,7 +23,7 @@ use crate::table::{
 };
 use arrow::array::RecordBatch;
 use batch::{Columns, Done};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -115,7 +116,9 @@ pub enum PipelineError {
     #[error(transparent)]
     Manifest(#[from] ManifestError),
     /// Selected organizations that the export does not have.
-    #[error("{file} does not have {count} of the organizations asked for: {named}")]
+    #[error(
+        "{file} does not have {count} of the organizations asked for: {named}; leave them out, or export them first"
+    )]
     UnknownOrgs {
         /// The export.
         file: String,
@@ -406,6 +409,7 @@ struct Total {
     counts: RewrapCounts,
     failures: Vec<Failure>,
     failures_seen: u64,
+    missing_keys: BTreeMap<String, u64>,
     by_source: Vec<u64>,
     work: Work,
     rows_written: u64,
@@ -423,6 +427,7 @@ impl Total {
             counts: RewrapCounts::default(),
             failures: Vec::new(),
             failures_seen: 0,
+            missing_keys: BTreeMap::new(),
             by_source: vec![0; keys],
             work: Work { opened: vec![0; keys], ..Work::default() },
             rows_written: 0,
@@ -445,6 +450,7 @@ impl Total {
         let room = LISTED_MAX - self.failures.len();
         self.failures.extend(done.failures.iter().take(room).cloned());
         self.failures_seen += done.failures.len() as u64;
+        done.missing_keys.iter().for_each(|(key, n)| add_bounded(&mut self.missing_keys, key, *n));
         add_each(&mut self.by_source, &done.by_source);
         add_each(&mut self.work.opened, &done.work.opened);
         self.work.sealed += done.work.sealed;
@@ -503,6 +509,7 @@ impl Total {
             failures: self.failures.clone(),
             failures_truncated: self.failures_seen > self.failures.len() as u64,
             fields_by_source_key: by_source.map(|(k, n)| (k.id().as_str().to_owned(), *n)).collect(),
+            missing_keys: self.missing_keys.clone(),
             signing_keys_unchecked: self.work.signing_keys_unchecked,
             input,
             output,

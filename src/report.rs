@@ -60,6 +60,10 @@ pub struct RewrapReport {
     pub failures_truncated: bool,
     /// Fields of rows that did not fail, by the key that their envelope named in the input.
     pub fields_by_source_key: BTreeMap<String, u64>,
+    /// Fields that name a key which is in none of the secrets given, by its id. (They are among the
+    /// failures too.)
+    #[serde(default)]
+    pub missing_keys: BTreeMap<String, u64>,
     /// Signing keys that were opened and had no public value to compare with.
     pub signing_keys_unchecked: u64,
     /// What was read.

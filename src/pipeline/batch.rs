@@ -3,13 +3,14 @@
 //! It owns the columns of an output. Into a [`VerifiedBatch`] goes a new text only out of a
 //! [`VerifiedRow`]; every other value is the export's own.
 
+use crate::census::add_bounded;
 use crate::report::{Failure, RewrapCounts};
-use crate::rewrap::{Failed, Outcome, Rewrapper, Row, VerifiedRow, Work};
+use crate::rewrap::{Failed, Outcome, Reason, Rewrapper, Row, VerifiedRow, Work};
 use crate::row::{Field, OrgId, Sha256Digest, SourceDigest, is_absent, printable};
 use crate::table::{Layout, TableError, TableRows, TextBuilder, Texts, plain_text_type};
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Field as Column, Schema, SchemaRef};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// The organizations that were selected.
@@ -78,6 +79,8 @@ pub struct Done {
     pub failures: Vec<Failure>,
     /// Fields of rows that did not fail, by the place in the keyring of the key they named.
     pub by_source: Vec<u64>,
+    /// Fields that name a key which was not given, by its id.
+    pub missing_keys: BTreeMap<String, u64>,
     /// Seals, openings.
     pub work: Work,
     /// The organizations of the scope that were met.
@@ -132,6 +135,7 @@ pub fn rewrap(
         rows_read: batch.num_rows() as u64,
         counts: done.counts,
         failures: done.failures,
+        missing_keys: done.missing_keys,
         by_source: done.by_source,
         work,
         met: done.met,
@@ -154,6 +158,7 @@ pub fn row_at<'a>(texts: &Texts<'a>, first_row: u64, i: usize) -> Row<'a> {
 struct Tally {
     counts: RewrapCounts,
     failures: Vec<Failure>,
+    missing_keys: BTreeMap<String, u64>,
     by_source: Vec<u64>,
     met: Vec<OrgId>,
 }
@@ -186,6 +191,11 @@ impl Tally {
     fn failed(&mut self, row: &Row<'_>, failed: Vec<Failed>) {
         self.counts.rows_examined += 1;
         self.counts.rows_failed += 1;
+        for failed in &failed {
+            if let Reason::UnknownKey { key_id } = &failed.reason {
+                add_bounded(&mut self.missing_keys, key_id, 1);
+            }
+        }
         self.failures.extend(failed.into_iter().map(|failed| Failure {
             organization_id: printable(row.organization_id),
             field: failed.column.to_owned(),
