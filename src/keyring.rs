@@ -73,7 +73,7 @@ pub enum KeyringError {
         column: u64,
     },
     /// The file has no keys where they are looked for.
-    #[error("{file}: no {place} is there")]
+    #[error("{file}: no {place} is there; is it the right file?")]
     NoKeys {
         /// The file.
         file: String,
@@ -458,7 +458,7 @@ mod tests {
         assert_eq!(ids(&keyring), ["kv1", "kv2", "kv3"]);
         assert_eq!(keyring.keys()[1].fingerprint(), keyring.keys()[2].fingerprint());
         let error = keyring.add_vault(&"kv4".parse().unwrap(), "v", b"{\"data\": {}}").unwrap_err();
-        assert_eq!(error.to_string(), "v: no data.UsernamePassword.password is there");
+        assert_eq!(error.to_string(), "v: no data.UsernamePassword.password is there; is it the right file?");
         let error = keyring.add_vault(&"kv1".parse().unwrap(), "v2", v2.as_bytes()).unwrap_err();
         assert_eq!(error.to_string(), "the key id kv1 is given twice: in a.json and in v2; keep one of them");
     }

@@ -22,13 +22,21 @@ mod process;
 mod progress;
 #[path = "cli/rewrap.rs"]
 mod rewrap;
+#[path = "cli/shell.rs"]
+mod shell;
 #[path = "cli/status.rs"]
 mod status;
+#[path = "cli/total.rs"]
+mod total;
 #[path = "cli/verify.rs"]
 mod verify;
+#[path = "cli/version.rs"]
+mod version;
+#[path = "cli/warning.rs"]
+mod warning;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use rekek::pipeline::PipelineError;
 use status::{Interrupted, Outcome};
 use std::process::ExitCode;
@@ -38,7 +46,7 @@ const PROGRAM: &str = "rekek";
 
 /// Rotates a site's master key-encryption key offline: re-wraps an export of envelopes and proves every one.
 #[derive(Parser)]
-#[command(name = "rekek", version, max_term_width = 100, after_help = STATUSES)]
+#[command(name = "rekek", version, long_version = version::LONG, max_term_width = 100, after_help = STATUSES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -59,6 +67,10 @@ enum Command {
     Keygen(keygen::Arguments),
     /// Makes a synthetic export, for a demo, a rehearsal or a measurement
     Generate(generate::Arguments),
+    /// Prints a shell's completions, for instance: rekek completions bash > /etc/bash_completion.d/rekek
+    Completions(shell::CompletionsArguments),
+    /// Writes the manual pages
+    Man(shell::ManArguments),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +88,8 @@ fn run(command: &Command) -> anyhow::Result<Outcome> {
         Command::Verify(arguments) => verify::run(arguments, &stop),
         Command::Keygen(arguments) => keygen::run(arguments, &stop),
         Command::Generate(arguments) => generate::run(arguments, &stop),
+        Command::Completions(arguments) => shell::completions(arguments, Arguments::command()),
+        Command::Man(arguments) => shell::man(arguments, Arguments::command()),
     };
     result.map_err(|error| if is_interruption(&error) { Interrupted.into() } else { error })
 }

@@ -151,7 +151,7 @@ pub enum SiteError {
         what: String,
     },
     /// Organizations were asked for that the database does not have.
-    #[error("the database has no organization {first}{}; nothing was written", more(.others))]
+    #[error("the database has no organization {first}{}; nothing was written, see how it is spelled", more(.others))]
     UnknownOrganization {
         /// One of them.
         first: String,

@@ -11,6 +11,8 @@ mod paths;
 mod people;
 #[path = "../cli/progress.rs"]
 mod progress;
+#[path = "../cli/shell.rs"]
+mod shell;
 #[path = "../cli/site.rs"]
 mod site;
 #[path = "../cli/site_export.rs"]
@@ -21,10 +23,14 @@ mod site_import;
 mod site_init;
 #[path = "../cli/site_inspect.rs"]
 mod site_inspect;
+#[path = "../cli/site_warning.rs"]
+mod site_warning;
 #[path = "../cli/status.rs"]
 mod status;
+#[path = "../cli/version.rs"]
+mod version;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// The program's name, as its messages begin.
@@ -32,7 +38,7 @@ const PROGRAM: &str = "rekek-site";
 
 /// Moves rows between a site's database and files: what `rekek` reads, and what it wrote.
 #[derive(Parser)]
-#[command(name = "rekek-site", version, max_term_width = 100, after_help = AFTER)]
+#[command(name = "rekek-site", version, long_version = version::LONG, max_term_width = 100, after_help = AFTER)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -53,6 +59,10 @@ enum Command {
     Import(Box<site_import::Arguments>),
     /// Makes the tables of an empty site, for a demo or a rehearsal
     Init(site_init::Arguments),
+    /// Prints a shell's completions, for instance: rekek-site completions fish > ~/.config/fish/completions/rekek-site.fish
+    Completions(shell::CompletionsArguments),
+    /// Writes the manual pages
+    Man(shell::ManArguments),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +76,8 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => site_inspect::run(&arguments),
         Command::Import(arguments) => site_import::run(&arguments),
         Command::Init(arguments) => site_init::run(&arguments),
+        Command::Completions(arguments) => shell::completions(&arguments, Arguments::command()),
+        Command::Man(arguments) => shell::man(&arguments, Arguments::command()),
     };
     status::exit(PROGRAM, result)
 }

@@ -1,30 +1,38 @@
 //! What both programs' `inspect` say of the keys.
 
-use crate::people::count;
+use crate::people::{Cell, Grid, Report, Tone, count};
 use rekek::census::Census;
 use rekek::row::printable;
 
 /// Malformed fields that the table names; the JSON lists more.
 const SHOWN: usize = 10;
 
-/// The lines of the table.
-pub fn lines(census: &Census) -> Vec<(String, String)> {
-    let mut lines = vec![("fields".to_owned(), count(census.fields))];
-    for (key, fields) in &census.fields_by_key {
-        let rows = census.rows_by_key.get(key).copied().unwrap_or_default();
-        let value = format!("{} fields in {} rows", count(*fields), count(rows));
-        lines.push((format!("  under {}", printable(key)), value));
-    }
-    lines.push(("  malformed".to_owned(), count(census.malformed)));
+/// Adds the counts to a report.
+pub fn add(table: &mut Report, census: &Census) {
+    table.count("fields", census.fields);
+    table.count_bad("  malformed", census.malformed);
     for failure in census.failures.iter().take(SHOWN) {
         let value = format!("{} {}: {}", failure.organization_id, failure.field, failure.error);
-        lines.push(("malformed".to_owned(), value));
+        table.toned(Tone::Bad, "malformed", value);
+    }
+    let more = census.malformed.saturating_sub(SHOWN as u64);
+    if more > 0 {
+        table.line("malformed", format!("… and {} more", count(more)));
     }
     for (key, fields) in &census.retired {
-        let label = format!("retired {}", printable(key.as_str()));
-        lines.push((label, format!("{} fields name it", count(*fields))));
+        let (tone, value) = match fields {
+            0 => (Tone::Good, "no field names it".to_owned()),
+            1 => (Tone::Bad, "1 field still names it".to_owned()),
+            n => (Tone::Bad, format!("{} fields still name it", count(*n))),
+        };
+        table.toned(tone, format!("retired {}", printable(key.as_str())), value);
     }
-    lines
+    let mut keys = Grid::new(["key", "fields", "rows"]);
+    for (key, fields) in &census.fields_by_key {
+        let rows = census.rows_by_key.get(key).copied().unwrap_or_default();
+        keys.row([Cell::Text(printable(key)), Cell::Count(*fields), Cell::Count(rows)]);
+    }
+    table.grid(keys);
 }
 
 /// What an operator might not think of before a key is removed.

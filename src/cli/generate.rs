@@ -1,7 +1,7 @@
 //! `rekek generate`.
 
-use crate::people::{self, aligned, count};
-use crate::progress::Progress;
+use crate::people::{self, Report};
+use crate::progress::ProgressArgument;
 use crate::status::{Outcome, Usage};
 use crate::{keys::KeyArguments, paths, process};
 use clap::Args;
@@ -15,11 +15,11 @@ use std::path::PathBuf;
 /// The arguments as typed.
 #[derive(Args)]
 pub struct Arguments {
-    /// The export to make
+    /// The export to make, for instance made.csv
     #[arg(short, long, value_name = "OUTPUT")]
     output: PathBuf,
 
-    /// How many organizations
+    /// How many organizations, for instance 1000
     #[arg(long, value_name = "N")]
     orgs: u64,
 
@@ -42,6 +42,9 @@ pub struct Arguments {
     /// Threads to work with [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+
+    #[command(flatten)]
+    progress: ProgressArgument,
 
     /// Format of the output [default: by its name]
     #[arg(long, value_name = "FORMAT")]
@@ -88,10 +91,17 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         .iter()
         .map(|Share { id, share }| {
             let at = keyring.position(id.as_str());
-            Ok((at.ok_or_else(|| anyhow::anyhow!("the key {id} is in none of the secrets given"))?, *share))
+            Ok((
+                at.ok_or_else(|| {
+                    anyhow::anyhow!(
+                        "the key {id} is in none of the secrets given; make it first with `rekek keygen`"
+                    )
+                })?,
+                *share,
+            ))
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let progress = Progress::new(Some(arguments.orgs), false);
+    let progress = arguments.progress.begin(None, Some(arguments.orgs));
     let generation = Generation {
         output: arguments.output.clone(),
         format,
@@ -106,12 +116,11 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     };
     let made = generation.run(|rows| progress.advance(rows))?;
     drop(progress);
-    let lines = [
-        ("output", arguments.output.display().to_string()),
-        ("rows", count(made.rows)),
-        ("bytes", count(made.bytes)),
-        ("SHA-256", made.sha256.to_string()),
-    ];
-    people::print(&aligned(&lines))?;
+    let mut report = Report::default();
+    report.line("output", arguments.output.display().to_string());
+    report.count("rows", made.rows);
+    report.count("bytes", made.bytes);
+    report.line("SHA-256", made.sha256.to_string());
+    people::print(&report)?;
     Ok(Outcome::Done)
 }

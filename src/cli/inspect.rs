@@ -1,9 +1,9 @@
 //! `rekek inspect`.
 
-use crate::people::{self, aligned, count};
-use crate::progress::Progress;
-use crate::rewrap::rows_told;
-use crate::status::{Outcome, say};
+use crate::people::{self, Report, count, say};
+use crate::progress::ProgressArgument;
+use crate::status::Outcome;
+use crate::total::rows_told;
 use crate::{PROGRAM, census, process};
 use clap::Args;
 use rekek::inspect::{InspectReport, Inspection};
@@ -15,11 +15,11 @@ use std::path::PathBuf;
 /// The arguments as typed.
 #[derive(Args)]
 pub struct Arguments {
-    /// An export or an output; `-` is standard input
+    /// An export or an output, for instance export.csv; `-` is standard input
     input: PathBuf,
 
-    /// Exit 3 while any field names this key, or any envelope is malformed: the check before a key is removed
-    /// [repeatable]
+    /// Exit 3 while any field names this key, or any envelope is malformed: the check before a key is removed, for
+    /// instance --retired kv0 --retired kv1 [repeatable]
     #[arg(long, value_name = "KEY_ID")]
     retired: Vec<KeyId>,
 
@@ -36,6 +36,9 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
+    #[command(flatten)]
+    progress: ProgressArgument,
+
     /// Format of the input [default: by its name]
     #[arg(long, value_name = "FORMAT")]
     input_format: Option<Format>,
@@ -43,7 +46,7 @@ pub struct Arguments {
 
 /// Does it.
 pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
-    let progress = Progress::new(rows_told(&arguments.input), false);
+    let progress = arguments.progress.begin(None, rows_told(&arguments.input, arguments.input_format));
     let inspection = Inspection {
         input: Input::from_argument(&arguments.input),
         input_format: arguments.input_format,
@@ -54,8 +57,11 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     };
     let report = inspection.run(|rows| progress.advance(rows))?;
     drop(progress);
-    let text = if arguments.json { serde_json::to_string_pretty(&report)? + "\n" } else { table(&report) };
-    people::print(&text)?;
+    if arguments.json {
+        people::print_document(&(serde_json::to_string_pretty(&report)? + "\n"))?;
+    } else {
+        people::print(&table(&report, arguments))?;
+    }
     for note in notes(&report) {
         say(format_args!("{PROGRAM}: note: {note}"));
     }
@@ -69,12 +75,17 @@ fn notes(report: &InspectReport) -> Vec<String> {
     output.into_iter().chain(census::reminder(&report.census)).collect()
 }
 
-fn table(report: &InspectReport) -> String {
-    let rows = format!("{}, {} rows", report.input.file, count(report.census.rows));
-    let mut lines = vec![("input".to_owned(), rows)];
-    lines.extend(census::lines(&report.census));
+fn table(report: &InspectReport, arguments: &Arguments) -> Report {
+    let mut table = Report::default();
+    table.line("input", format!("{}, {} rows", report.input.file, count(report.census.rows)));
+    census::add(&mut table, &report.census);
     if let Some(repeated) = report.repeated_nonces {
-        lines.push(("repeated nonces".to_owned(), count(repeated)));
+        table.count_bad("repeated nonces", repeated);
     }
-    aligned(&lines)
+    if arguments.retired.is_empty() && report.answer().is_none() && !report.is_rewrap_output {
+        let input = people::quoted(&arguments.input.display().to_string());
+        let command = format!("rekek rewrap {input} --dry-run --secrets FILE --to KEY_ID");
+        table.next("rehearse the re-wrap, where the keys are; it writes nothing", Some(command));
+    }
+    table
 }

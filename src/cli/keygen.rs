@@ -14,13 +14,13 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
-use crate::people;
-use crate::status::{Outcome, Usage, say};
+use crate::people::{print_document, say};
+use crate::status::{Outcome, Usage};
 
 /// The arguments as typed.
 #[derive(Args)]
 pub struct Arguments {
-    /// The new key's id
+    /// The new key's id, for instance kv3
     key_id: KeyId,
 
     /// Add it to this JSON secrets file, keeping everything else (a file that is not there is begun);
@@ -55,7 +55,7 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     }
     if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
         publish::publish_bytes(path, new_secrets(id, &key).as_bytes(), Existing::Refuse)?;
-        people::print(&format!(
+        print_document(&format!(
             "began {} with the new key {shown} (fingerprint {fingerprint})\n",
             path.display()
         ))?;
@@ -67,6 +67,9 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         let text = std::str::from_utf8(&bytes).with_context(|| format!("{name} is not text"))?;
         Ok(Zeroizing::new(insert_into_secrets(&name, text, id, &key)?.as_bytes().to_vec()))
     })?;
-    people::print(&format!("added the new key {shown} (fingerprint {fingerprint}) to {}\n", path.display()))?;
+    print_document(&format!(
+        "added the new key {shown} (fingerprint {fingerprint}) to {}\n",
+        path.display()
+    ))?;
     Ok(Outcome::Done)
 }

@@ -1,7 +1,8 @@
 //! Keys as arguments: files, never values.
 
-use crate::PROGRAM;
-use crate::status::{Usage, warn};
+use crate::people::quoted;
+use crate::status::Usage;
+use crate::warning::Warning;
 use anyhow::Context as _;
 use clap::Args;
 use rekek::keyring::{Keyring, SECRETS_BYTES_MAX};
@@ -17,8 +18,8 @@ use zeroize::Zeroizing;
 /// Where the keys are.
 #[derive(Args, Clone)]
 pub struct KeyArguments {
-    /// Site secrets, JSON or YAML, with machine_identity.encryption_keys.<KEY_ID> = base64 of 32 bytes;
-    /// `-` is standard input [repeatable]
+    /// Site secrets, JSON or YAML, with machine_identity.encryption_keys.<KEY_ID> = base64 of 32 bytes, for
+    /// instance secrets.json; `-` is standard input [repeatable]
     #[arg(long, value_name = "FILE", num_args = 1)]
     pub secrets: Vec<PathBuf>,
 
@@ -53,6 +54,16 @@ impl KeyArguments {
         self.secrets.is_empty() && self.vault_key.is_empty()
     }
 
+    /// The arguments as one would type them again, each with a blank before it.
+    pub fn as_typed(&self) -> String {
+        let secrets =
+            self.secrets.iter().map(|path| format!(" --secrets {}", quoted(&path.display().to_string())));
+        let vault = self.vault_key.iter().map(|VaultKey { id, path }| {
+            format!(" --vault-key {}", quoted(&format!("{id}={}", path.display())))
+        });
+        secrets.chain(vault).collect()
+    }
+
     /// Reads them all.
     pub fn load(&self, stop: &Stop) -> anyhow::Result<Keyring> {
         if self.is_empty() {
@@ -82,11 +93,7 @@ pub fn read_secret(path: &Path, stop: &Stop) -> anyhow::Result<Zeroizing<Vec<u8>
     let mut file = File::open(path).with_context(cannot)?;
     let metadata = file.metadata().with_context(cannot)?;
     if metadata.mode() & 0o077 != 0 {
-        let (path, mode) = (path.display(), metadata.mode() & 0o777);
-        warn(
-            PROGRAM,
-            format_args!("{path} holds keys and others can read it (mode {mode:04o}); chmod 600 it"),
-        );
+        Warning::SecretsReadable { path: path.to_owned(), mode: metadata.mode() & 0o777 }.say();
     }
     read_wiped(&mut file, metadata.len()).with_context(cannot)
 }

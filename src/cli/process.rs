@@ -1,6 +1,6 @@
 //! The process that holds keys: nobody may look into it.
 
-use crate::PROGRAM;
+use crate::warning::Warning;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 /// Turns off core dumps and attaching by ptrace; warns if the system does not let it.
@@ -8,8 +8,7 @@ pub fn harden() {
     let no_core = Rlimit { current: Some(0), maximum: Some(0) };
     let done = setrlimit(Resource::Core, no_core).and(set_dumpable_behavior(DumpableBehavior::NotDumpable));
     if let Err(error) = done {
-        let what = "core dumps could not be turned off, one could hold keys";
-        crate::status::warn(PROGRAM, format_args!("{what}: {error}"));
+        Warning::CoreDumps(error.into()).say();
     }
 }
 

@@ -1,34 +1,227 @@
-//! Progress on a terminal: rows, rows/s, time left. Where stderr is no terminal there is none.
+//! Progress on stderr: a bar on a terminal, a line now and then in a log.
+//!
+//! It owns when something is shown and what it looks like. It never says anything of a run that
+//! is over before somebody would ask, and never of a row.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::PROGRAM;
+use crate::people::{count, say};
+use clap::{Args, ValueEnum};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-/// A line on stderr that goes on while a command works, and is gone when it ends.
-pub struct Progress(ProgressBar);
+/// From one line in a log to the next.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// A run that is over by then leaves no line in a log, unless asked for.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How often the bar is drawn while no rows come: its clock goes on.
+const TICK: Duration = Duration::from_millis(250);
+
+/// When progress is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// A bar on a terminal; in a log, a line every 5 s once a step has taken 15 s
+    #[default]
+    Auto,
+    /// A bar on a terminal; in a log, a line at once, every 5 s, and at the end
+    Always,
+    /// Nothing
+    Never,
+}
+
+/// How many rows are to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Total {
+    /// So many.
+    Told(u64),
+    /// About so many.
+    #[allow(dead_code)] // rekek-site is always told
+    About(u64),
+    /// Nobody knows.
+    Unknown,
+}
+
+impl Total {
+    fn rows(self) -> Option<u64> {
+        match self {
+            Total::Told(rows) | Total::About(rows) => Some(rows),
+            Total::Unknown => None,
+        }
+    }
+}
+
+impl From<Option<u64>> for Total {
+    fn from(rows: Option<u64>) -> Self {
+        rows.map_or(Total::Unknown, Total::Told)
+    }
+}
+
+/// Whether progress is shown.
+#[derive(Args, Clone, Copy, Default)]
+pub struct ProgressArgument {
+    /// Show rows, rows/s and time left on stderr
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub progress: When,
+}
+
+impl ProgressArgument {
+    /// Begins to show a step; `step` names it where a command has several.
+    pub fn begin(self, step: Option<&'static str>, total: impl Into<Total>) -> Progress {
+        let total = total.into();
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        Progress(match self.progress {
+            When::Never => Shown::Nothing,
+            // A dumb terminal cannot take a line back.
+            _ if std::io::stderr().is_terminal() && !dumb => Shown::Bar(bar(step, total)),
+            when => Shown::Log(Log::begin(step, total, when)),
+        })
+    }
+}
+
+/// What goes on while a command works, and is gone when it is dropped.
+pub struct Progress(Shown);
+
+enum Shown {
+    Nothing,
+    Bar(ProgressBar),
+    Log(Log),
+}
 
 impl Progress {
-    /// Begins; `total` is the number of rows where it is known. `quiet` shows nothing.
-    pub fn new(total: Option<u64>, quiet: bool) -> Progress {
-        if quiet || !std::io::stderr().is_terminal() {
-            return Progress(ProgressBar::hidden());
-        }
-        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
-        let template = match total {
-            Some(_) => "{pos}/{len} rows  {per_sec}  {eta} left  {wide_bar}",
-            None => "{pos} rows  {per_sec}  {elapsed}",
-        };
-        bar.set_style(ProgressStyle::with_template(template).expect("a fixed template"));
-        Progress(bar)
-    }
-
     /// So many rows more are done.
     pub fn advance(&self, rows: u64) {
-        self.0.inc(rows);
+        match &self.0 {
+            Shown::Nothing => {}
+            Shown::Bar(bar) => bar.inc(rows),
+            Shown::Log(log) => {
+                log.rows.fetch_add(rows, Ordering::Relaxed);
+            }
+        }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        match &mut self.0 {
+            Shown::Nothing => {}
+            Shown::Bar(bar) => bar.finish_and_clear(),
+            Shown::Log(log) => log.end(),
+        }
+    }
+}
+
+fn bar(step: Option<&'static str>, total: Total) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(total.rows(), ProgressDrawTarget::stderr());
+    let template = match total {
+        Total::About(_) => "{prefix}{human_pos}/~{human_len} rows  {rate} rows/s  {eta} left  {wide_bar}",
+        Total::Told(_) => "{prefix}{human_pos}/{human_len} rows  {rate} rows/s  {eta} left  {wide_bar}",
+        Total::Unknown => "{prefix}{human_pos} rows  {rate} rows/s  {elapsed}",
+    };
+    let style = ProgressStyle::with_template(template).expect("a fixed template");
+    bar.set_style(style.with_key(
+        "rate",
+        |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
+            let _ = out.write_str(&count(state.per_sec() as u64));
+        },
+    ));
+    bar.set_prefix(step.map(|step| format!("{step}: ")).unwrap_or_default());
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+/// Lines in a log, by a thread of their own: that nothing goes on is worth a line too.
+struct Log {
+    rows: Arc<AtomicU64>,
+    thread: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Log {
+    fn begin(step: Option<&'static str>, total: Total, when: When) -> Log {
+        let rows = Arc::<AtomicU64>::default();
+        let lines = Lines { step, total, rows: Arc::clone(&rows), begun: Instant::now() };
+        let (dropped, ended) = channel();
+        let thread = std::thread::Builder::new().name("progress".into()).spawn(move || {
+            let mut wait = if when == When::Always { Duration::ZERO } else { PATIENCE };
+            let mut said = when == When::Always;
+            while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+                lines.say(false);
+                (wait, said) = (EVERY, true);
+            }
+            if said {
+                lines.say(true);
+            }
+        });
+        // Without a thread there is no progress; the work goes on.
+        Log { rows, thread: thread.ok().map(|thread| (dropped, thread)) }
+    }
+
+    fn end(&mut self) {
+        if let Some((dropped, thread)) = self.thread.take() {
+            drop(dropped);
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Lines {
+    step: Option<&'static str>,
+    total: Total,
+    rows: Arc<AtomicU64>,
+    begun: Instant,
+}
+
+impl Lines {
+    fn say(&self, ended: bool) {
+        let step = self.step.map(|step| format!("{step}: ")).unwrap_or_default();
+        let rows = self.rows.load(Ordering::Relaxed);
+        let (total, elapsed) = (self.total, self.begun.elapsed());
+        say(format_args!("{PROGRAM}: {step}{}", line(rows, total, elapsed, ended)));
+    }
+}
+
+/// What is said of so many rows in so much time.
+fn line(rows: u64, total: Total, elapsed: Duration, ended: bool) -> String {
+    let seconds = elapsed.as_secs_f64();
+    let rate = if seconds > 0.0 { (rows as f64 / seconds) as u64 } else { 0 };
+    let clock = match total.rows().filter(|total| !ended && rows > 0 && *total >= rows) {
+        Some(total) => {
+            let left = Duration::from_secs_f64(seconds * (total - rows) as f64 / rows as f64);
+            format!("{:#} left", HumanDuration(left))
+        }
+        None => format!("{:#}", HumanDuration(elapsed)),
+    };
+    let of = match total {
+        Total::Told(total) => format!(" of {}", count(total)),
+        Total::About(total) => format!(" of about {}", count(total)),
+        Total::Unknown => String::new(),
+    };
+    format!("{}{of} rows, {} rows/s, {clock}", count(rows), count(rate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_rows_rate_and_what_it_knows_of_the_time() {
+        let ten = Duration::from_secs(10);
+        for (rows, total, ended, expected) in [
+            (0, Some(5000), false, "0 of 5,000 rows, 0 rows/s, 10s"),
+            (1000, Some(5000), false, "1,000 of 5,000 rows, 100 rows/s, 40s left"),
+            (5000, Some(5000), true, "5,000 of 5,000 rows, 500 rows/s, 10s"),
+            (1000, None, false, "1,000 rows, 100 rows/s, 10s"),
+            // A manifest that tells too few: no time left can be told.
+            (6000, Some(5000), false, "6,000 of 5,000 rows, 600 rows/s, 10s"),
+        ] {
+            assert_eq!(line(rows, total.into(), ten, ended), expected);
+        }
+        assert_eq!(line(0, Total::Unknown, Duration::ZERO, false), "0 rows, 0 rows/s, 0s");
+        assert_eq!(line(10, Total::About(20), ten, false), "10 of about 20 rows, 1 rows/s, 10s left");
     }
 }

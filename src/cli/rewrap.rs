@@ -1,13 +1,14 @@
 //! `rekek rewrap`: arguments → a job, its report for people.
 
 use crate::keys::KeyArguments;
-use crate::people::{self, aligned, count};
-use crate::progress::Progress;
-use crate::status::{Outcome, Usage, say, warn};
+use crate::people::{self, Cell, Grid, Report, Tone, count};
+use crate::progress::{Progress, ProgressArgument, When};
+use crate::status::{Outcome, Usage};
+use crate::total::rows_told;
+use crate::warning::Warning;
 use crate::{PROGRAM, paths, process};
 use anyhow::Context as _;
 use clap::Args;
-use rekek::keyring::Keyring;
 use rekek::manifest::Manifest;
 use rekek::pipeline::{Destination, Job, Observer, OnFailure};
 use rekek::publish::{self, Existing, Staged};
@@ -29,20 +30,23 @@ const ORGS_BYTES_MAX: u64 = 64 << 20;
 /// Failures that the table for people names; the JSON lists more, `--failures` all.
 const SHOWN_FAILURES: usize = 10;
 
+/// Missing keys that are named on stderr; the JSON lists them all.
+const SHOWN_KEYS: usize = 10;
+
 /// The arguments as typed.
 #[derive(Args)]
 pub struct Arguments {
-    /// The export; `-` is standard input
+    /// The export, for instance export.csv; `-` is standard input
     input: PathBuf,
 
-    /// The output; `-` is standard output
+    /// The output, for instance rewrapped.csv; `-` is standard output
     #[arg(short, long, value_name = "OUTPUT", required_unless_present = "dry_run")]
     output: Option<PathBuf>,
 
     #[command(flatten)]
     keys: KeyArguments,
 
-    /// The target key
+    /// The target key, for instance kv2
     #[arg(
         long,
         value_name = "KEY_ID",
@@ -51,11 +55,12 @@ pub struct Arguments {
     )]
     to: Option<KeyId>,
 
-    /// The site's configuration, TOML: the target is [machine_identity] current_encryption_key_id
+    /// The site's configuration, TOML, for instance site.toml: the target is [machine_identity]
+    /// current_encryption_key_id
     #[arg(long, value_name = "FILE")]
     site_config: Option<PathBuf>,
 
-    /// Re-wrap only this organization [repeatable]
+    /// Re-wrap only this organization, for instance --org a --org b [repeatable]
     #[arg(long = "org", value_name = "ID")]
     orgs: Vec<OrgId>,
 
@@ -91,11 +96,11 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
-    /// Write every failure to this file, a JSON object a line
+    /// Write every failure to this file, a JSON object a line, for instance failures.jsonl
     #[arg(long, value_name = "FILE")]
     failures: Option<PathBuf>,
 
-    /// Write the report to this file, as JSON
+    /// Write the report to this file, as JSON, for instance report.json
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 
@@ -104,8 +109,11 @@ pub struct Arguments {
     json: bool,
 
     /// Print no table and no progress
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "progress"])]
     quiet: bool,
+
+    #[command(flatten)]
+    progress: ProgressArgument,
 
     /// Format of the input [default: by its name]
     #[arg(long, value_name = "FORMAT")]
@@ -139,6 +147,10 @@ impl Arguments {
             Destination::File(path) => Some(Manifest::path_for(&path)),
             Destination::Stdout | Destination::DryRun => None,
         })
+    }
+
+    fn progress(&self) -> ProgressArgument {
+        if self.quiet { ProgressArgument { progress: When::Never } } else { self.progress }
     }
 
     fn existing(&self) -> Existing {
@@ -195,8 +207,7 @@ impl Arguments {
         };
         let config = SiteConfig::read(path)?;
         if config.enabled == Some(false) {
-            let what = "machine_identity.enabled is false: this site does not use its master key";
-            warn(PROGRAM, format_args!("{}: {what}", path.display()));
+            Warning::SiteDisabled { path: path.clone() }.say();
         }
         Ok(config.current_encryption_key_id)
     }
@@ -222,7 +233,7 @@ impl Arguments {
             scope.insert(id.with_context(|| format!("{}, line {}", path.display(), i + 1))?);
         }
         if scope.is_empty() {
-            anyhow::bail!("{} names no organization", path.display());
+            anyhow::bail!("{} names no organization; write an id on each line", path.display());
         }
         Ok(Some(scope))
     }
@@ -255,7 +266,7 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         stop: stop.clone(),
     };
     let mut watch = Watch {
-        progress: Progress::new(rows_told(&arguments.input), arguments.quiet),
+        progress: arguments.progress().begin(None, rows_told(&arguments.input, arguments.input_format)),
         failures: arguments.failures.as_deref().map(Staged::create).transpose()?.map(io::BufWriter::new),
     };
     let report = job.run(&mut watch)?;
@@ -269,21 +280,40 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     if let Some(path) = &arguments.report {
         publish::publish_bytes(path, json.as_bytes(), existing)?;
     }
-    let text = if arguments.json { json } else { table(&report, &job, &keyring, arguments) };
-    if !arguments.quiet {
-        if job.output == Destination::Stdout {
-            say(text.trim_end());
-        } else {
-            people::print(&text)?;
-        }
+    let stdout_is_data = job.output == Destination::Stdout;
+    match (arguments.json, arguments.quiet) {
+        (_, true) => {}
+        (true, _) if stdout_is_data => people::say_document(&json),
+        (true, _) => people::print_document(&json)?,
+        (false, _) if stdout_is_data => people::say_report(&table(&report, &job, arguments)),
+        (false, _) => people::print(&table(&report, &job, arguments))?,
+    }
+    for line in missing_keys(&report, &arguments.keys) {
+        people::say(format_args!("{PROGRAM}: {line}"));
     }
     Ok(outcome(&report, &job))
 }
 
-/// The rows of a table, where its manifest is there to tell. Only for showing: whether it tells the
-/// truth is checked when the table has been read.
-pub fn rows_told(table: &Path) -> Option<u64> {
-    Manifest::read(&Manifest::path_for(table)).ok().map(|(manifest, _)| manifest.output.rows)
+/// Which keys were missing: how many fields name each, and where it was looked for.
+fn missing_keys(report: &RewrapReport, keys: &KeyArguments) -> Vec<String> {
+    let looked: Vec<_> = keys.paths().map(|path| path.display().to_string()).collect();
+    let looked = looked.join(", ");
+    let line = |(key, n): (&String, &u64)| {
+        let fields =
+            if *n == 1 { "1 field names it".to_owned() } else { format!("{} fields name it", count(*n)) };
+        format!(
+            "the key {key} is missing: {fields}, and it is not in {looked}; give the file that holds it with \
+             another --secrets FILE or --vault-key {key}=FILE"
+        )
+    };
+    let mut lines: Vec<_> = report.missing_keys.iter().take(SHOWN_KEYS).map(line).collect();
+    if let Some(more @ 1..) = report.missing_keys.len().checked_sub(SHOWN_KEYS) {
+        lines.push(format!(
+            "{} more keys are missing; missing_keys in the JSON report lists them",
+            count(more as u64)
+        ));
+    }
+    lines
 }
 
 struct Watch {
@@ -326,45 +356,95 @@ fn outcome(report: &RewrapReport, job: &Job<'_>) -> Outcome {
 }
 
 /// The report for people.
-fn table(report: &RewrapReport, job: &Job<'_>, keyring: &Keyring, arguments: &Arguments) -> String {
+fn table(report: &RewrapReport, job: &Job<'_>, arguments: &Arguments) -> Report {
     let counts = &report.counts;
-    let mut lines: Vec<(String, String)> = Vec::new();
-    let mut line = |label: &str, value: String| lines.push((label.to_owned(), value));
-    line("input", format!("{}, {} rows", job.input.name(), count(report.input.rows)));
-    let key = &keyring.keys()[job.target];
-    line("target key", format!("{} (fingerprint {})", printable(key.id().as_str()), key.fingerprint()));
-    line("rows examined", count(counts.rows_examined));
-    line("  updated", count(counts.rows_updated));
-    line("  skipped, all on target", count(counts.rows_skipped_all_on_target));
-    line("  failed", count(counts.rows_failed));
-    line("fields re-encrypted", count(counts.fields_reencrypted));
-    line("  skipped on target", count(counts.fields_skipped_on_target));
-    line("  absent", count(counts.fields_absent));
-    for (id, fields) in &report.fields_by_source_key {
-        line(&format!("fields found under {}", printable(id)), count(*fields));
-    }
+    let mut table = Report::default();
+    table.line("input", format!("{}, {} rows", job.input.name(), count(report.input.rows)));
+    let key = &job.keyring.keys()[job.target];
+    table.line("target key", format!("{} (fingerprint {})", printable(key.id().as_str()), key.fingerprint()));
+    table.count("rows examined", counts.rows_examined);
+    table.count("  updated", counts.rows_updated);
+    table.count("  skipped, all on target", counts.rows_skipped_all_on_target);
+    table.count_bad("  failed", counts.rows_failed);
+    table.count("fields re-encrypted", counts.fields_reencrypted);
+    table.count("  skipped on target", counts.fields_skipped_on_target);
+    table.count("  absent", counts.fields_absent);
     if report.signing_keys_unchecked > 0 {
-        line("signing keys not checked", count(report.signing_keys_unchecked));
+        table.count("signing keys not checked", report.signing_keys_unchecked);
     }
     for failure in report.failures.iter().take(SHOWN_FAILURES) {
-        line("failed", format!("{} {}: {}", failure.organization_id, failure.field, failure.error));
+        let value = format!("{} {}: {}", failure.organization_id, failure.field, failure.error);
+        table.toned(Tone::Bad, "failed", value);
     }
     if report.failures.len() > SHOWN_FAILURES {
-        line("", "… more in the JSON report, all with --failures FILE".to_owned());
+        table.line("", "… more in the JSON report, all with --failures FILE");
     }
     let seconds = format!("{:.1} s, {} rows/s", report.elapsed_seconds, count(report.rows_per_second as u64));
-    line("time", format!("{seconds}, {} threads", report.threads));
+    table.line("time", format!("{seconds}, {} threads", report.threads));
     match (&report.output, &job.output) {
-        (_, Destination::DryRun) => line("output", "none: a dry run".to_owned()),
-        (None, _) => line("output", "none was published".to_owned()),
+        (_, Destination::DryRun) => table.line("output", "none: a dry run"),
+        (None, _) => table.toned(Tone::Bad, "output", "none was published"),
         (Some(_), _) => {
             let output = arguments.output.as_deref().unwrap_or(Path::new("-"));
-            line("output", output.display().to_string());
+            table.line("output", output.display().to_string());
         }
     }
     if let Some(manifest) = &report.manifest {
-        line("manifest", manifest.file.clone());
-        line("  its SHA-256", manifest.sha256.to_string());
+        table.line("manifest", manifest.file.clone());
+        table.line("  its SHA-256", manifest.sha256.to_string());
     }
-    aligned(&lines)
+    table.grid(keys(report, job));
+    next(&mut table, report, job, arguments);
+    table
+}
+
+/// What named each key before, and what names it now: of rows that did not fail, and of the keys that were missing.
+fn keys(report: &RewrapReport, job: &Job<'_>) -> Grid {
+    let after = if report.output.is_some() { "fields after" } else { "fields after a re-wrap" };
+    let mut keys = Grid::new(["key", "fingerprint", "fields before", after]);
+    let mut in_order: Vec<_> = job.keyring.keys().iter().enumerate().collect();
+    in_order.sort_by_key(|(_, key)| key.id());
+    for (i, key) in in_order {
+        let before = report.fields_by_source_key.get(key.id().as_str()).copied().unwrap_or(0);
+        let counts = &report.counts;
+        let after =
+            if i == job.target { counts.fields_reencrypted + counts.fields_skipped_on_target } else { 0 };
+        if before > 0 || i == job.target {
+            let [id, fingerprint] = [printable(key.id().as_str()), key.fingerprint().to_owned()];
+            keys.row([Cell::Text(id), Cell::Text(fingerprint), Cell::Count(before), Cell::Count(after)]);
+        }
+    }
+    for (key, fields) in &report.missing_keys {
+        // Nothing is re-wrapped of a row that names it.
+        let [id, fingerprint] = [printable(key), "missing".to_owned()];
+        keys.row([Cell::Text(id), Cell::Text(fingerprint), Cell::Count(*fields), Cell::Count(*fields)]);
+    }
+    keys
+}
+
+/// What an operator does next, where all went well; otherwise the last line on stderr says it.
+fn next(table: &mut Report, report: &RewrapReport, job: &Job<'_>, arguments: &Arguments) {
+    if report.counts.rows_failed > 0 {
+        return;
+    }
+    let quoted = |path: &Path| people::quoted(&path.display().to_string());
+    match &job.output {
+        Destination::DryRun if report.counts.rows_updated == 0 => {
+            table.next("nothing: every field is under the target key already", None);
+        }
+        Destination::DryRun => table.next("do it: the same command with -o OUTPUT, without --dry-run", None),
+        Destination::File(output) => {
+            let mut command = format!("rekek verify {}", quoted(output));
+            if let Some(manifest) = &arguments.manifest {
+                command += &format!(" --manifest {}", quoted(manifest));
+            }
+            // Standard input has been read, and cannot be compared with again.
+            if let Some(input) = job.input.path().filter(|_| job.input.can_be_read_again()) {
+                command += &format!(" --source {}", quoted(input));
+            }
+            let what = "prove the written bytes, before they cross the gap";
+            table.next(what, Some(command + &arguments.keys.as_typed()));
+        }
+        Destination::Stdout => {}
+    }
 }

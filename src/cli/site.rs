@@ -1,8 +1,9 @@
 //! What the commands of `rekek-site` share: the database argument, progress, the report's ways out.
 
-use crate::progress::Progress;
+use crate::paths;
+use crate::people::{self, Report};
+use crate::progress::{Progress, ProgressArgument};
 use crate::status::{Interrupted, Usage};
-use crate::{PROGRAM, paths};
 use clap::Args;
 use rekek::publish::{self, Existing};
 use rekek::site::connect::Database;
@@ -15,7 +16,7 @@ use std::sync::Mutex;
 /// The database.
 #[derive(Args)]
 pub struct DatabaseArgument {
-    /// The database: postgres://… or sqlite:FILE
+    /// The database, for instance postgres://operator@db.example/site or sqlite:site.db
     // Not parsed by clap, whose message would quote it, password and all.
     #[arg(long = "db", value_name = "URL", hide_default_value = true)]
     url: String,
@@ -28,7 +29,7 @@ impl DatabaseArgument {
 }
 
 /// What may stand among the arguments without being a value.
-const COMMANDS: [&str; 5] = ["export", "import", "inspect", "init", "help"];
+const COMMANDS: [&str; 7] = ["export", "import", "inspect", "init", "completions", "man", "help"];
 
 /// The end of arguments that make no sense, or that ask for help. A message of clap's can quote an
 /// argument, and an argument can be a URL with a password.
@@ -66,7 +67,7 @@ pub fn usage(error: &clap::Error) -> ExitCode {
             text.replace(value, "…")
         };
     }
-    crate::status::say(text.trim_end());
+    people::say(text.trim_end());
     status
 }
 
@@ -83,31 +84,38 @@ pub fn stopped(error: SiteError) -> anyhow::Error {
     error.into()
 }
 
-/// Progress on a terminal, a line for each step.
+/// Progress, step by step.
 pub struct Shown {
-    quiet: bool,
-    line: Mutex<Option<Progress>>,
+    when: ProgressArgument,
+    step: Mutex<Option<Progress>>,
 }
 
 impl Shown {
-    pub fn new(quiet: bool) -> Self {
-        Shown { quiet, line: Mutex::new(None) }
+    pub fn new(when: ProgressArgument) -> Self {
+        Shown { when, step: Mutex::new(None) }
     }
 
-    /// Takes the line away.
+    /// Takes it away.
     pub fn end(self) {}
 }
 
 impl Watch for Shown {
-    fn step(&self, _: Step, total: Option<u64>) {
-        let mut line = self.line.lock().expect("nobody panics with it");
-        *line = None;
-        *line = Some(Progress::new(total, self.quiet));
+    fn step(&self, step: Step, total: Option<u64>) {
+        let name = match step {
+            Step::Reading => "reading",
+            Step::Checking => "checking the file",
+            Step::Loading => "loading",
+            Step::Applying => "applying",
+        };
+        let mut shown = self.step.lock().expect("nobody panics with it");
+        // The one before ends first.
+        *shown = None;
+        *shown = Some(self.when.begin(Some(name), total));
     }
 
     fn rows(&self, rows: u64) {
-        if let Some(line) = &*self.line.lock().expect("nobody panics with it") {
-            line.advance(rows);
+        if let Some(step) = &*self.step.lock().expect("nobody panics with it") {
+            step.advance(rows);
         }
     }
 }
@@ -115,7 +123,7 @@ impl Watch for Shown {
 /// Where a report goes beside the table for people.
 #[derive(Args)]
 pub struct ReportArguments {
-    /// Write the report to this file, as JSON
+    /// Write the report to this file, as JSON, for instance report.json
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 
@@ -147,7 +155,7 @@ impl ReportArguments {
     pub fn say(
         &self,
         report: &impl Serialize,
-        table: String,
+        table: Report,
         stdout_is_data: bool,
         existing: Existing,
     ) -> anyhow::Result<()> {
@@ -155,17 +163,12 @@ impl ReportArguments {
         if let Some(path) = &self.report {
             publish::publish_bytes(path, json.as_bytes(), existing)?;
         }
-        let text = if self.json { json } else { table };
-        if stdout_is_data {
-            crate::status::say(text.trim_end());
-            Ok(())
-        } else {
-            crate::people::print(&text)
+        match (self.json, stdout_is_data) {
+            (true, true) => people::say_document(&json),
+            (true, false) => people::print_document(&json)?,
+            (false, true) => people::say_report(&table),
+            (false, false) => people::print(&table)?,
         }
+        Ok(())
     }
-}
-
-/// A warning of this program's.
-pub fn warn(warning: impl std::fmt::Display) {
-    crate::status::warn(PROGRAM, warning);
 }

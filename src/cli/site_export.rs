@@ -1,6 +1,7 @@
 //! `rekek-site export`.
 
-use crate::people::{aligned, count};
+use crate::people::{self, Report, count};
+use crate::progress::ProgressArgument;
 use crate::site::{DatabaseArgument, ReportArguments, Shown, stopped};
 use crate::status::{Outcome, Usage, stop_on_signals};
 use clap::Args;
@@ -18,11 +19,11 @@ pub struct Arguments {
     #[command(flatten)]
     database: DatabaseArgument,
 
-    /// The file; `-` is standard output
+    /// The file, for instance export.csv; `-` is standard output
     #[arg(short, long, value_name = "OUTPUT")]
     output: PathBuf,
 
-    /// Export only this organization [repeatable]
+    /// Export only this organization, for instance --org a --org b [repeatable]
     #[arg(long = "org", value_name = "ID")]
     orgs: Vec<OrgId>,
 
@@ -36,6 +37,9 @@ pub struct Arguments {
 
     #[command(flatten)]
     report: ReportArguments,
+
+    #[command(flatten)]
+    progress: ProgressArgument,
 
     /// Format of the output [default: by its name]
     #[arg(long, value_name = "FORMAT")]
@@ -66,24 +70,28 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let stdout_is_data = output == Output::Stdout;
     let scope = (!arguments.orgs.is_empty()).then(|| arguments.orgs.iter().cloned().collect());
     let options = Options { output, format, scope, manifest, existing };
-    let shown = Shown::new(false);
+    let shown = Shown::new(arguments.progress);
     let report = export(&database, &options, &stop_on_signals()?, &shown).map_err(stopped)?;
     shown.end();
-    arguments.report.say(&report, table(&report), stdout_is_data, existing)?;
+    arguments.report.say(&report, table(&report, arguments), stdout_is_data, existing)?;
     Ok(Outcome::Done)
 }
 
-fn table(report: &ExportReport) -> String {
-    let mut lines = vec![
-        ("output", format!("{}, {} bytes", report.output.file, count(report.output.bytes))),
-        ("rows", count(report.rows)),
-        ("sha256", report.output.sha256.to_string()),
-    ];
+fn table(report: &ExportReport, arguments: &Arguments) -> Report {
+    let mut table = Report::default();
+    table.line("output", format!("{}, {} bytes", report.output.file, count(report.output.bytes)));
+    table.line("  its SHA-256", report.output.sha256.to_string());
+    table.line("rows", count(report.rows));
     if let Some(manifest) = &report.manifest {
-        lines.push(("manifest", manifest.file.clone()));
-        lines.push(("its sha256", manifest.sha256.to_string()));
+        table.line("manifest", manifest.file.clone());
+        table.line("  its SHA-256", manifest.sha256.to_string());
     }
-    lines.push(("snapshot", format!("{}, {}", report.snapshot.taken_at, report.snapshot.server_version)));
-    lines.push(("took", format!("{:.1} s", report.elapsed_seconds)));
-    aligned(&lines)
+    table.line("snapshot", format!("{}, {}", report.snapshot.taken_at, report.snapshot.server_version));
+    table.line("time", format!("{:.1} s", report.elapsed_seconds));
+    if arguments.output.as_os_str() != "-" {
+        let output = people::quoted(&arguments.output.display().to_string());
+        let what = "carry the file and its manifest to where the keys are; there";
+        table.next(what, Some(format!("rekek inspect {output}")));
+    }
+    table
 }

@@ -1,7 +1,9 @@
 //! `rekek-site import`.
 
-use crate::people::{aligned, count};
-use crate::site::{DatabaseArgument, ReportArguments, Shown, stopped, warn};
+use crate::people::{Report, Tone, count};
+use crate::progress::ProgressArgument;
+use crate::site::{DatabaseArgument, ReportArguments, Shown, stopped};
+use crate::site_warning::Warning;
 use crate::status::{Outcome, Usage, stop_on_signals};
 use clap::{Args, ValueEnum};
 use rekek::publish::Existing;
@@ -18,7 +20,7 @@ const SHOWN_CONFLICTS: usize = 10;
 /// The arguments as typed.
 #[derive(Args)]
 pub struct Arguments {
-    /// The output of `rekek rewrap`; a file, since it is read twice
+    /// The output of `rekek rewrap`, for instance rewrapped.csv; a file, since it is read twice
     input: PathBuf,
 
     #[command(flatten)]
@@ -28,11 +30,11 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
 
-    /// The manifest's own SHA-256, as `rekek rewrap` printed it
+    /// The manifest's own SHA-256, the 64 digits that `rekek rewrap` printed
     #[arg(long, value_name = "HEX")]
     manifest_sha256: Option<Sha256Digest>,
 
-    /// The service's configuration, TOML: the input's target key must be its current_encryption_key_id
+    /// The service's configuration, TOML, for instance site.toml: the input's target key must be its current_encryption_key_id
     #[arg(long, value_name = "FILE")]
     site_config: Option<PathBuf>,
 
@@ -44,7 +46,7 @@ pub struct Arguments {
     #[arg(long, value_enum, value_name = "HOW", default_value_t = HowOnConflict::Abort)]
     on_conflict: HowOnConflict,
 
-    /// Commit after every so many rows [default: one transaction]
+    /// Commit after every so many rows, for instance 100000 [default: one transaction]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     batch_rows: Option<u64>,
 
@@ -54,6 +56,9 @@ pub struct Arguments {
 
     #[command(flatten)]
     report: ReportArguments,
+
+    #[command(flatten)]
+    progress: ProgressArgument,
 
     /// Format of the input [default: by its name]
     #[arg(long, value_name = "FORMAT")]
@@ -92,8 +97,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         lock_timeout: arguments.lock_timeout,
         ..Options::new(arguments.input.clone())
     };
-    options.unchecked().iter().for_each(warn);
-    let shown = Shown::new(false);
+    options.unchecked().into_iter().for_each(|what| Warning::Unchecked(what).say());
+    let shown = Shown::new(arguments.progress);
     let report = import(&database, &options, &stop_on_signals()?, &shown).map_err(|error| match error {
         SiteError::Interrupted => stopped(error).context("the import was stopped and rolled back"),
         error => stopped(error),
@@ -127,33 +132,41 @@ fn answer(report: &ImportReport) -> Option<String> {
     ))
 }
 
-fn table(report: &ImportReport) -> String {
+fn table(report: &ImportReport) -> Report {
     let counts = &report.counts;
-    let mut lines: Vec<(String, String)> = Vec::new();
-    let mut line = |label: &str, value: String| lines.push((label.to_owned(), value));
-    line("input", format!("{}, {} rows", report.input.file, count(report.input.rows)));
-    line("target key", rekek::row::printable(report.target_key_id.as_str()));
-    line("rows examined", count(counts.rows_examined));
-    line("  updated", count(counts.rows_updated));
-    line("  already applied", count(counts.rows_already_applied));
-    line("  unchanged", count(counts.rows_unchanged));
-    line("  conflicted", count(counts.rows_conflicted));
+    let mut table = Report::default();
+    table.line("input", format!("{}, {} rows", report.input.file, count(report.input.rows)));
+    table.line("target key", rekek::row::printable(report.target_key_id.as_str()));
+    table.count("rows examined", counts.rows_examined);
+    table.count("  updated", counts.rows_updated);
+    table.count("  already applied", counts.rows_already_applied);
+    table.count("  unchanged", counts.rows_unchanged);
+    table.count_bad("  conflicted", counts.rows_conflicted);
     for conflict in report.conflicts.iter().take(SHOWN_CONFLICTS) {
-        line("conflict", format!("{}: {}", conflict.organization_id, conflict.reason.name()));
+        let value = format!("{}: {}", conflict.organization_id, conflict.reason.name());
+        table.toned(Tone::Bad, "conflict", value);
     }
     let more = counts.rows_conflicted.saturating_sub(SHOWN_CONFLICTS as u64);
     if more > 0 {
-        line("conflict", format!("… and {} more", count(more)));
+        table.line("conflict", format!("… and {} more", count(more)));
     }
-    let committed = match (report.dry_run, report.committed) {
-        (true, _) => "no: a dry run, everything was rolled back".to_owned(),
-        (false, true) if report.batches_committed == 0 => "yes: there was nothing to write".to_owned(),
-        (false, true) if report.batches_committed == 1 => "yes, in one transaction".to_owned(),
-        (false, true) => format!("yes, in {} transactions", count(report.batches_committed)),
-        (false, false) if report.batches_committed == 0 => "no: nothing was written".to_owned(),
-        (false, false) => format!("only {} transactions", count(report.batches_committed)),
+    let (tone, committed) = match (report.dry_run, report.committed, report.batches_committed) {
+        (true, ..) => (Tone::Plain, "no: a dry run, everything was rolled back".to_owned()),
+        (false, true, 0) => (Tone::Good, "yes: there was nothing to write".to_owned()),
+        (false, true, 1) => (Tone::Good, "yes, in one transaction".to_owned()),
+        (false, true, n) => (Tone::Good, format!("yes, in {} transactions", count(n))),
+        (false, false, 0) => (Tone::Bad, "no: nothing was written".to_owned()),
+        (false, false, n) => (Tone::Bad, format!("only {} transactions", count(n))),
     };
-    line("committed", committed);
-    line("took", format!("{:.1} s", report.elapsed_seconds));
-    aligned(&lines)
+    table.toned(tone, "committed", committed);
+    table.line("time", format!("{:.1} s", report.elapsed_seconds));
+    if counts.rows_conflicted == 0 {
+        if report.dry_run {
+            table.next("do it: the same command without --dry-run", None);
+        } else {
+            let what = "see, for each old key, that nothing names it any more; keep the export until then";
+            table.next(what, Some("rekek-site inspect --db URL --retired KEY_ID".into()));
+        }
+    }
+    table
 }

@@ -1,13 +1,14 @@
 //! `rekek-site init`.
 
-use crate::people::{aligned, count};
-use crate::site::{DatabaseArgument, Shown, stopped, warn};
+use crate::people::{self, Report, count};
+use crate::progress::ProgressArgument;
+use crate::site::{DatabaseArgument, Shown, stopped};
+use crate::site_warning::Warning;
 use crate::status::{Outcome, stop_on_signals};
 use clap::Args;
 use rekek::site::init::{Generation, Options, run as init};
 use rekek::site::report::InitReport;
 use rekek::table::{Format, Input};
-use std::io::Write as _;
 use std::path::PathBuf;
 
 /// The arguments as typed.
@@ -28,6 +29,9 @@ pub struct Arguments {
     #[arg(long)]
     json: bool,
 
+    #[command(flatten)]
+    progress: ProgressArgument,
+
     /// Format of the export [default: by its name]
     #[arg(long, value_name = "FORMAT")]
     input_format: Option<Format>,
@@ -41,21 +45,24 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         rows: arguments.rows.as_deref().map(Input::from_argument),
         format: arguments.input_format,
     };
-    let shown = Shown::new(false);
+    let shown = Shown::new(arguments.progress);
     let report = init(&database, &options, &stop_on_signals()?, &shown).map_err(stopped)?;
     shown.end();
     if !report.columns_ignored.is_empty() {
-        warn(format_args!("columns that the tables do not have: {}", report.columns_ignored.join(", ")));
+        Warning::ColumnsIgnored(report.columns_ignored.join(", ")).say();
     }
-    let text = if arguments.json { serde_json::to_string_pretty(&report)? + "\n" } else { table(&report) };
-    write!(std::io::stdout(), "{text}")?;
+    if arguments.json {
+        people::print_document(&(serde_json::to_string_pretty(&report)? + "\n"))?;
+    } else {
+        people::print(&table(&report))?;
+    }
     Ok(Outcome::Done)
 }
 
-fn table(report: &InitReport) -> String {
-    aligned(&[
-        ("generation", report.generation.to_string()),
-        ("organizations", count(report.rows)),
-        ("took", format!("{:.1} s", report.elapsed_seconds)),
-    ])
+fn table(report: &InitReport) -> Report {
+    let mut table = Report::default();
+    table.line("generation", report.generation.to_string());
+    table.line("organizations", count(report.rows));
+    table.line("time", format!("{:.1} s", report.elapsed_seconds));
+    table
 }

@@ -1,8 +1,9 @@
 //! `rekek-site inspect`.
 
-use crate::people::{aligned, count};
+use crate::people::{Report, count, say};
+use crate::progress::ProgressArgument;
 use crate::site::{DatabaseArgument, ReportArguments, Shown, stopped};
-use crate::status::{Outcome, say, stop_on_signals};
+use crate::status::{Outcome, stop_on_signals};
 use crate::{PROGRAM, census};
 use clap::Args;
 use rekek::publish::Existing;
@@ -16,20 +17,23 @@ pub struct Arguments {
     #[command(flatten)]
     database: DatabaseArgument,
 
-    /// Exit 3 while any field names this key, or any envelope is malformed: the check before a key is removed
-    /// [repeatable]
+    /// Exit 3 while any field names this key, or any envelope is malformed: the check before a key is removed, for
+    /// instance --retired kv0 --retired kv1 [repeatable]
     #[arg(long, value_name = "KEY_ID")]
     retired: Vec<KeyId>,
 
     #[command(flatten)]
     report: ReportArguments,
+
+    #[command(flatten)]
+    progress: ProgressArgument,
 }
 
 /// Does it.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let database = arguments.database.parse()?;
     arguments.report.check(&[], &[], Existing::Refuse)?;
-    let shown = Shown::new(false);
+    let shown = Shown::new(arguments.progress);
     let report = inspect(&database, &arguments.retired, &stop_on_signals()?, &shown).map_err(stopped)?;
     shown.end();
     arguments.report.say(&report, table(&report), false, Existing::Refuse)?;
@@ -39,10 +43,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     Ok(report.census.answer().map_or(Outcome::Done, Outcome::No))
 }
 
-fn table(report: &InspectReport) -> String {
-    let mut lines = vec![("rows".to_owned(), count(report.census.rows))];
-    lines.extend(census::lines(&report.census));
-    let snapshot = format!("{}, {}", report.snapshot.taken_at, report.snapshot.server_version);
-    lines.push(("snapshot".to_owned(), snapshot));
-    aligned(&lines)
+fn table(report: &InspectReport) -> Report {
+    let mut table = Report::default();
+    table.line("rows", count(report.census.rows));
+    table.line("snapshot", format!("{}, {}", report.snapshot.taken_at, report.snapshot.server_version));
+    census::add(&mut table, &report.census);
+    table
 }

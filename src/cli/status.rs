@@ -2,8 +2,8 @@
 //! ran to the end and the answer is no, 130 interrupted. Every status but 0 comes with a line on
 //! stderr.
 
+use crate::people::say;
 use rekek::stop::Stop;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -61,16 +61,6 @@ fn in_one_line(error: &anyhow::Error) -> String {
         }
     }
     line
-}
-
-/// A line on stderr. Where stderr is full or closed there is nobody left to tell.
-pub fn say(line: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// A warning: something the operator should know that stops nothing.
-pub fn warn(program: &str, warning: impl std::fmt::Display) {
-    say(format_args!("{program}: warning: {warning}"));
 }
 
 /// From now on SIGINT and SIGTERM ask for a stop instead of ending the process; and a file that

@@ -1,22 +1,27 @@
 //! `rekek verify`.
 
 use crate::keys::KeyArguments;
-use crate::people::{self, aligned, count};
-use crate::progress::Progress;
-use crate::status::{Outcome, Usage, warn};
-use crate::{PROGRAM, paths, process};
+use crate::people::{self, Report, Tone, count};
+use crate::progress::ProgressArgument;
+use crate::status::{Outcome, Usage};
+use crate::warning::Warning;
+use crate::{paths, process};
 use clap::Args;
+use rekek::keyring::Keyring;
 use rekek::manifest::Manifest;
-use rekek::row::KeyId;
+use rekek::row::{KeyId, Sha256Digest, printable};
 use rekek::stop::Stop;
 use rekek::table::{Format, Input};
 use rekek::verify::{Verification, VerifyReport};
 use std::path::PathBuf;
 
+/// Findings that the table for people names; the JSON lists more.
+const SHOWN_FINDINGS: usize = 10;
+
 /// The arguments as typed.
 #[derive(Args)]
 pub struct Arguments {
-    /// The output of a re-wrap (or an export); `-` is standard input
+    /// The output of a re-wrap (or an export), for instance rewrapped.csv; `-` is standard input
     input: PathBuf,
 
     /// Its manifest [default: INPUT.manifest.json, where it is there]
@@ -42,6 +47,9 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
+    #[command(flatten)]
+    progress: ProgressArgument,
+
     /// Format of the input [default: by its name]
     #[arg(long, value_name = "FORMAT")]
     input_format: Option<Format>,
@@ -63,17 +71,18 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     let input = Input::from_argument(&arguments.input);
     let beside = input.path().map(Manifest::path_for).filter(|path| path.exists());
     let manifest = match arguments.manifest.clone().or(beside) {
-        Some(path) => Some(Manifest::read(&path)?.0),
+        Some(path) => Some(Manifest::read(&path)?),
         None => {
-            warn(PROGRAM, "no manifest is there: whether the file is whole and unchanged was not checked");
+            Warning::NoManifest.say();
             None
         }
     };
-    let progress = Progress::new(manifest.as_ref().map(|m| m.output.rows), false);
+    let digest = manifest.as_ref().map(|(_, digest)| *digest);
+    let progress = arguments.progress.begin(None, manifest.as_ref().map(|(m, _)| m.output.rows));
     let verification = Verification {
         input,
         input_format: arguments.input_format,
-        manifest,
+        manifest: manifest.map(|(manifest, _)| manifest),
         keyring: keyring.as_ref(),
         target: arguments.to.clone(),
         source: arguments.source.as_deref().map(Input::from_argument),
@@ -83,8 +92,11 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     };
     let report = verification.run(|rows| progress.advance(rows))?;
     drop(progress);
-    let text = if arguments.json { serde_json::to_string_pretty(&report)? + "\n" } else { table(&report) };
-    people::print(&text)?;
+    if arguments.json {
+        people::print_document(&(serde_json::to_string_pretty(&report)? + "\n"))?;
+    } else {
+        people::print(&table(&report, arguments, keyring.as_ref(), digest))?;
+    }
     let findings = match report.findings_total() {
         0 => return Ok(Outcome::Done),
         1 => "1 finding".to_owned(),
@@ -99,38 +111,56 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     }))
 }
 
-fn table(report: &VerifyReport) -> String {
-    let mut lines: Vec<(String, String)> = Vec::new();
-    let mut line = |label: &str, value: String| lines.push((label.to_owned(), value));
-    line("input", format!("{}, {} rows", report.input.file, count(report.rows)));
+fn table(
+    report: &VerifyReport,
+    arguments: &Arguments,
+    keyring: Option<&Keyring>,
+    manifest: Option<Sha256Digest>,
+) -> Report {
+    let mut table = Report::default();
+    table.line("input", format!("{}, {} rows", report.input.file, count(report.rows)));
     if let Some(source) = &report.source {
-        line("source", format!("{}, {} rows", source.file, count(source.rows)));
+        table.line("source", format!("{}, {} rows", source.file, count(source.rows)));
     }
     if let Some(target) = &report.target_key_id {
-        line("target key", target.clone());
+        let key = keyring.and_then(|keyring| Some(&keyring.keys()[keyring.position(target)?]));
+        let fingerprint = key.map(|key| format!(" (fingerprint {})", key.fingerprint()));
+        table.line("target key", printable(target) + &fingerprint.unwrap_or_default());
     }
     match report.scope_organizations {
-        Some(n) => line("scope", format!("{} selected organizations", count(n))),
-        None => line("scope", "all organizations".to_owned()),
+        Some(n) => table.line("scope", format!("{} selected organizations", count(n))),
+        None => table.line("scope", "all organizations"),
     }
-    line("fields opened", count(report.fields_opened));
+    table.line("fields opened", count(report.fields_opened));
     for (check, result) in &report.checks {
         let name = serde_json::to_value(check).ok().and_then(|v| v.as_str().map(|s| s.replace('_', " ")));
-        let value = match (result.findings, result.done) {
-            (0, true) => "good".to_owned(),
-            (0, false) => "not checked".to_owned(),
-            (1, _) => "1 finding".to_owned(),
-            (n, _) => format!("{} findings", count(n)),
+        let (tone, value) = match (result.findings, result.done) {
+            (0, true) => (Tone::Good, "good".to_owned()),
+            (0, false) => (Tone::Plain, "not checked".to_owned()),
+            (1, _) => (Tone::Bad, "1 finding".to_owned()),
+            (n, _) => (Tone::Bad, format!("{} findings", count(n))),
         };
-        line(&format!("  {}", name.unwrap_or_default()), value);
+        table.toned(tone, format!("  {}", name.unwrap_or_default()), value);
     }
-    for finding in report.findings.iter().take(10) {
+    for finding in report.findings.iter().take(SHOWN_FINDINGS) {
         let place: Vec<_> = [finding.organization_id.as_str(), &finding.field]
             .into_iter()
             .filter(|s| !s.is_empty())
             .collect();
         let colon = if place.is_empty() { "" } else { ": " };
-        line("found", format!("{}{colon}{}", place.join(" "), finding.error));
+        table.toned(Tone::Bad, "found", format!("{}{colon}{}", place.join(" "), finding.error));
     }
-    aligned(&lines)
+    let more = report.findings_total().saturating_sub(SHOWN_FINDINGS as u64);
+    if more > 0 {
+        table.line("found", format!("… and {} more; --json lists them", count(more)));
+    }
+    // Only what was compared with its source, and is an output, is on its way to an import.
+    if let Some(digest) = manifest.filter(|_| report.findings_total() == 0 && report.source.is_some()) {
+        let input = people::quoted(&arguments.input.display().to_string());
+        let command = format!(
+            "rekek-site import {input} --db URL --manifest-sha256 {digest} --site-config FILE --dry-run"
+        );
+        table.next("carry the file and its manifest to the database's side; there", Some(command));
+    }
+    table
 }

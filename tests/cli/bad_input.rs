@@ -127,17 +127,21 @@ fn organization_ids_that_are_missing_or_repeated() {
 #[test]
 fn organizations_that_the_export_does_not_have() {
     let site = Site::sample();
-    let message = "export.csv does not have 1 of the organizations asked for: org-nowhere";
+    let message = "export.csv does not have 1 of the organizations asked for: org-nowhere; leave them out, or export them first";
     refused(&site, &format!("{REWRAP} --org org-0000001 --org org-nowhere"), 1, message);
     site.write("orgs.txt", (0..9).map(|i| format!("no-{i}\n")).collect::<String>());
-    let message =
-        "export.csv does not have 9 of the organizations asked for: no-0, no-1, no-2, no-3, no-4, …";
+    let message = "export.csv does not have 9 of the organizations asked for: no-0, no-1, no-2, no-3, no-4, …; leave them out, or export them first";
     refused(&site, &format!("{REWRAP} --orgs-file orgs.txt"), 1, message);
     site.write("orgs.txt", "good\nnot good\n");
     let message = "orgs.txt, line 2: an organization id has only ASCII letters, digits, `_` and `-`, and at least one of them";
     refused(&site, &format!("{REWRAP} --orgs-file orgs.txt"), 1, message);
     site.write("orgs.txt", "\n");
-    refused(&site, &format!("{REWRAP} --orgs-file orgs.txt"), 1, "orgs.txt names no organization");
+    refused(
+        &site,
+        &format!("{REWRAP} --orgs-file orgs.txt"),
+        1,
+        "orgs.txt names no organization; write an id on each line",
+    );
     assert_eq!(site.rekek(&format!("{REWRAP} --org a/b")).status, 2);
 }
 

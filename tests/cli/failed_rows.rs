@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 
 const REWRAP: &str = "rewrap export.csv -o out.csv --secrets secrets.json --to kv2";
 
+/// What is said of the key that one of the spoiled envelopes names.
+const MISSING: &str = "rekek: the key kv9 is missing: 1 field names it, and it is not in secrets.json; give the file \
+                       that holds it with another --secrets FILE or --vault-key kv9=FILE\n";
+
 /// The sample with one defect in each of some rows: (row, organization, column, what the report says).
 fn spoiled() -> (Table, Vec<(usize, String, &'static str, String)>) {
     let mut table = Table::sample();
@@ -76,9 +80,12 @@ fn every_defect_is_named_and_nothing_is_published() {
         site.write("export.csv", table.text());
         let before = site.names();
         let run = site.rekek(&format!("{REWRAP} --threads {threads} --json"));
-        let message = "rekek: 9 rows failed and nothing was published: mend them and run again, or publish without them by --keep-going\n";
-        assert_eq!((run.status, run.stderr.as_str()), (3, message));
+        let message = format!(
+            "{MISSING}rekek: 9 rows failed and nothing was published: mend them and run again, or publish without them by --keep-going\n"
+        );
+        assert_eq!((run.status, run.stderr.as_str()), (3, message.as_str()));
         let report = run.json();
+        assert_eq!(report["missing_keys"], json!({"kv9": 1}));
         assert_eq!((&report["rows_examined"], &report["rows_failed"]), (&json!(150), &json!(expected.len())));
         assert_eq!(report["output"], Value::Null);
         let failures = report["failures"].as_array().unwrap();
@@ -102,9 +109,11 @@ fn keep_going_publishes_the_others_and_leaves_the_failed_as_they_are() {
     let site = Site::sample();
     site.write("export.csv", table.text());
     let run = site.rekek(&format!("{REWRAP} --keep-going --failures failures.jsonl --report report.json"));
-    let message =
-        "rekek: 9 rows failed and are unchanged in the output: keep the old keys until they are mended\n";
-    assert_eq!((run.status, run.stderr.as_str()), (3, message));
+    let message = format!(
+        "{MISSING}rekek: 9 rows failed and are unchanged in the output: keep the old keys until they are mended\n"
+    );
+    assert_eq!((run.status, run.stderr.as_str()), (3, message.as_str()));
+    assert!(run.stdout.contains("\nkv9  missing                       1             1\n"), "{}", run.stdout);
     let out = Table::parse(&site.read("out.csv"));
     assert_eq!(out.rows.len(), 150);
     for row in 0..150 {
@@ -182,7 +191,7 @@ fn what_came_before_the_first_failed_row_is_in_the_stream_and_nothing_after_it()
     assert!(ids.len() > 500 && ids.len() <= 3000, "{}", ids.len());
     assert!(ids.iter().copied().eq(0..ids.len()));
     assert!(
-        run.stderr.contains("rows examined             6,000"),
+        run.stderr.contains("rows examined              6,000"),
         "all of it is examined nevertheless: {}",
         run.stderr
     );

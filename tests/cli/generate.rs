@@ -100,7 +100,7 @@ fn it_refuses_what_rewrap_would() {
     let run = site.rekek("generate -o g.csv --orgs 10 --secrets s.json --under kv9");
     assert_eq!(
         (run.status, run.stderr.as_str()),
-        (1, "rekek: the key kv9 is in none of the secrets given\n")
+        (1, "rekek: the key kv9 is in none of the secrets given; make it first with `rekek keygen`\n")
     );
     site.rekek("generate -o g.csv --orgs 10 --secrets s.json --under kv1").good();
     let run = site.rekek("generate -o g.csv --orgs 10 --secrets s.json --under kv1");

@@ -8,8 +8,11 @@ fn commands(text: &str) -> Vec<(String, Vec<String>)> {
     let mut commands: Vec<(String, Vec<String>)> = Vec::new();
     let mut in_command = false;
     let mut in_output = false;
-    for line in text.lines() {
-        let Some(code) = line.strip_prefix("    ") else {
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        // An empty line belongs to an output that goes on below it.
+        let goes_on = line.is_empty() && lines.peek().is_some_and(|next| next.starts_with("    "));
+        let Some(code) = line.strip_prefix("    ").or((in_output && goes_on).then_some("")) else {
             (in_command, in_output) = (false, false);
             continue;
         };

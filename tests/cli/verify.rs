@@ -169,8 +169,8 @@ fn without_a_manifest_it_says_what_was_not_checked() {
     let (site, _) = rewrapped();
     std::fs::remove_file(site.path("out.csv.manifest.json")).unwrap();
     let run = site.rekek("verify out.csv --to kv2 --secrets secrets.json");
-    let warning =
-        "rekek: warning: no manifest is there: whether the file is whole and unchanged was not checked\n";
+    let warning = "rekek: warning: no manifest is there: whether the file is whole and unchanged was not checked; bring it \
+         over too, or name it with --manifest\n";
     assert_eq!((run.status, run.stderr.as_str()), (0, warning));
     assert_eq!(site.rekek("verify out.csv --to kv1").status, 3);
     assert_eq!(
