@@ -403,7 +403,7 @@ fn keys(report: &RewrapReport, job: &Job<'_>) -> Grid {
     let after = if report.output.is_some() { "fields after" } else { "fields after a re-wrap" };
     let mut keys = Grid::new(["key", "fingerprint", "fields before", after]);
     let mut in_order: Vec<_> = job.keyring.keys().iter().enumerate().collect();
-    in_order.sort_by_key(|(_, key)| key.id());
+    in_order.sort_by(|(_, a), (_, b)| a.id().cmp(b.id()));
     for (i, key) in in_order {
         let before = report.fields_by_source_key.get(key.id().as_str()).copied().unwrap_or(0);
         let counts = &report.counts;
