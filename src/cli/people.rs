@@ -19,7 +19,7 @@ use textwrap::{WordSplitter, wrap};
 const GAP: usize = 2;
 
 /// Columns beside a label into which a value may be broken; in fewer it reads better below.
-const BESIDE_MIN: usize = 24;
+const BESIDE_MIN: usize = 30;
 
 /// Columns by which a value below its label stands in.
 const BELOW: usize = 4;
