@@ -10,23 +10,11 @@
 //!   so that the update has only to copy; and from one that holds them plain, so that the update
 //!   has to compress them, as any way that brings new values into the database must.
 //!
-//! Measured on a development machine whose 2 cores were shared with other builds (load 2 to 5),
-//! 20,000 rows, medians of 3 rounds, PostgreSQL 15: online 23 to 37 s, import 4.0 to 4.4 s (5.9 to
-//! 8.3 times as fast), bare update 1.7 to 2.2 s where it compresses and 1.2 s where it only copies.
-//! The goal of 8 times the online way was reached in one run and missed in two; that of 1.3 times
-//! the bare update was never reached: an import takes 2.0 to 2.3 times as long as the update that
-//! compresses, and 3.3 to 3.4 times as long as the one that copies. Of an import's 4.1 s: check 0.1, load 0.5, lock 0.3, compare 0.7, update 2.1,
-//! read back 0.4, commit 0.0. The update is a bare update already; what remains is
-//! - comparing and reading back, each of which decompresses three values a row. SHA-256 is a sixth
-//!   of that, `pglz` most of it: comparing texts instead of digests decompresses as much;
-//! - loading: the values once through the client, and once into the temporary table.
-//!
-//! Tried: the planner's own plans, with hash joins, cost the same for a whole table and read all of
-//! it for a few rows; values compressed while they are loaded move that work out of the locks, and
-//! cost as much; outcomes looked up only where some row is not to be updated, and a temporary table
-//! that stays in memory, save a few per cent each; reading the envelopes beside the database's work
-//! took 0.2 s off loading and gave it back while comparing, on cores that were both busy. Not tried: two connections, which cannot
-//! be one transaction.
+//! - *parts*: what any import that keeps the promises of this one has to do beside the update, each
+//!   alone and as cheap as it can be had: loading the values with `COPY` into a temporary table,
+//!   locking the rows of both tables in order, and looking at the three values of every row
+//!   (fetched, decompressed, digested) twice, before they are replaced and after. With the bare
+//!   update their sum is a floor.
 
 #[allow(dead_code)]
 #[path = "../tests/site/cluster.rs"]
@@ -34,6 +22,7 @@ mod cluster;
 
 use base64::Engine as _;
 use cluster::{Cluster, Durable, Session};
+use futures_util::TryStreamExt as _;
 use rekek::row::Sha256Digest;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{Connection as _, Executor as _};
@@ -97,6 +86,11 @@ fn main() {
     let mut took = BTreeMap::<&str, Vec<f64>>::new();
     let mut phases = BTreeMap::<String, Vec<f64>>::new();
     for _ in 0..rounds {
+        for way in [LOAD, LOCK, LOOK] {
+            reset(&mut session);
+            let seconds = part(cluster.port, &database, way);
+            took.entry(way).or_default().push(seconds);
+        }
         for way in [BARE_COPY, IMPORT, BARE, ONLINE].into_iter().filter(|w| with_online || *w != ONLINE) {
             reset(&mut session);
             let begun = Instant::now();
@@ -130,7 +124,21 @@ fn main() {
         };
         println!("{way:<58} {seconds:>8.2} {:>9.0}  {ratio}", rows.len() as f64 / seconds);
     }
-    let parts: Vec<_> = ["check", "load", "lock", "classify", "update", "read_back", "commit"]
+    println!();
+    for way in [LOAD, LOCK, LOOK] {
+        println!("{way:<58} {:>8.2}", median(&took[way]));
+    }
+    let parts = median(&took[LOAD]) + median(&took[LOCK]) + 2.0 * median(&took[LOOK]);
+    for way in [BARE, BARE_COPY] {
+        let bare = median(&took[way]);
+        let floor = parts + bare;
+        println!(
+            "a floor: with the {way}: {floor:.2} s, {:.2} times the update alone; import takes {:.2} times that",
+            floor / bare,
+            import / floor
+        );
+    }
+    let parts: Vec<_> = ["check", "load", "compare", "update", "read_back", "commit"]
         .iter()
         .map(|phase| format!("{phase} {:.2}", median(&phases[*phase])))
         .collect();
@@ -141,6 +149,10 @@ const ONLINE: &str = "online: a transaction a row";
 const IMPORT: &str = "import: rekek-site, one transaction, the whole process";
 const BARE: &str = "bare update, values plain in their table (it compresses)";
 const BARE_COPY: &str = "bare update, values compressed in their table (it copies)";
+
+const LOAD: &str = "part: COPY into a temporary table";
+const LOCK: &str = "part: locking the rows of both tables in order";
+const LOOK: &str = "part: digests of all values of the table";
 
 /// `out.csv`, as `rekek rewrap` would have written it, its manifest, and the rows to begin with.
 fn write_file(folder: &Path, rows: &[Row]) {
@@ -237,6 +249,49 @@ fn bare(session: &mut Session, from: &str) {
          FROM {from} n WHERE n.organization_id = t.organization_id"
     ));
     session.run("COMMIT");
+}
+
+/// A part of any import, alone; the seconds that it took.
+fn part(port: u16, database: &str, part: &str) -> f64 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port);
+        let mut connection =
+            PgConnection::connect_with(&options.username("postgres").database(database)).await.unwrap();
+        if part == LOAD {
+            let stream = connection.copy_out_raw("COPY new_plain TO STDOUT (FORMAT binary)").await.unwrap();
+            let chunks: Vec<_> = stream.try_collect().await.unwrap();
+            let table = "SET temp_buffers = '128MB';
+                CREATE TEMPORARY TABLE loaded (organization_id text, one text, two text, three text)
+                    WITH (toast_tuple_target = 8160);
+                ALTER TABLE loaded ALTER one SET STORAGE EXTERNAL, ALTER two SET STORAGE EXTERNAL,
+                    ALTER three SET STORAGE EXTERNAL";
+            connection.execute(table).await.unwrap();
+            let begun = Instant::now();
+            let mut copy = connection.copy_in_raw("COPY loaded FROM STDIN (FORMAT binary)").await.unwrap();
+            for chunk in chunks {
+                copy.send(chunk).await.unwrap();
+            }
+            copy.finish().await.unwrap();
+            return begun.elapsed().as_secs_f64();
+        }
+        let begun = Instant::now();
+        let statements = if part == LOCK {
+            "BEGIN;
+             SELECT count(*) FROM (SELECT FROM tenant_identity_config ORDER BY organization_id COLLATE \"C\"
+                 FOR NO KEY UPDATE) AS locked;
+             SELECT count(*) FROM (SELECT FROM tenants ORDER BY organization_id COLLATE \"C\"
+                 FOR NO KEY UPDATE) AS locked;
+             COMMIT"
+        } else {
+            "SET max_parallel_workers_per_gather = 0; SET jit = off;
+             SELECT count(sha256(convert_to(encrypted_signing_key_1, 'UTF8'))),
+                    count(sha256(convert_to(encrypted_signing_key_2, 'UTF8'))),
+                    count(sha256(convert_to(encrypted_auth_method_config, 'UTF8'))) FROM tenant_identity_config"
+        };
+        connection.execute(statements).await.unwrap();
+        begun.elapsed().as_secs_f64()
+    })
 }
 
 /// The online way, its statements prepared.

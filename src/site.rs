@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  export, inspect:   one snapshot ──> batches in byte order of the id ──> table::writer, or counters
-//!  import:            output + manifest ──> changes ──> temporary table ──> lock ──> classify ──> update
-//!                                                                                        └──> read back ──> commit
+//!  import:            output + manifest ──> changes ──> temporary table ──> lock and compare ──> update
+//!                                                                                      └──> read back ──> commit
 //! ```
 //!
 //! It owns the order of the steps, what an import may write and what is a conflict; the SQL of
@@ -267,13 +267,12 @@ pub enum SiteError {
     },
     /// Some transactions of a batched import were committed before it ended.
     #[error(
-        "{source}\n  before that {batches} batches with {rows} rows were committed; run it again to go on from there"
+        "{source}\n  before that {batches} batches with {rows} rows were committed; run it again to go on from there",
+        batches = .report.batches_committed, rows = .report.counts.rows_updated
     )]
     AfterBatches {
-        /// How many.
-        batches: u64,
-        /// Rows that they wrote.
-        rows: u64,
+        /// How far it came: the document as it is at the end, for those transactions.
+        report: Box<report::ImportReport>,
         /// What ended it.
         source: Box<SiteError>,
     },

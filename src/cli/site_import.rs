@@ -99,11 +99,26 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     };
     options.unchecked().into_iter().for_each(|what| Warning::Unchecked(what).say());
     let shown = Shown::new(arguments.progress);
-    let report = import(&database, &options, &stop_on_signals()?, &shown).map_err(|error| match error {
-        SiteError::Interrupted => stopped(error).context("the import was stopped and rolled back"),
-        error => stopped(error),
-    })?;
+    let ended = import(&database, &options, &stop_on_signals()?, &shown);
     shown.end();
+    let report = match ended {
+        Ok(report) => report,
+        Err(SiteError::Interrupted) => {
+            return Err(stopped(SiteError::Interrupted).context("the import was stopped and rolled back"));
+        }
+        Err(error) => {
+            // Whatever ended it, what was committed before is documented.
+            if let SiteError::AfterBatches { report, .. } = &error
+                && let Err(unsaid) = arguments.report.say(report, table(report), false, Existing::Refuse)
+            {
+                Warning::ReportUnwritten(unsaid).say();
+            }
+            return Err(stopped(error));
+        }
+    };
+    if report.rows_failed_at_rewrap > 0 {
+        Warning::FailedAtRewrap(report.rows_failed_at_rewrap).say();
+    }
     arguments.report.say(&report, table(&report), false, Existing::Refuse).map_err(|error| {
         if report.batches_committed == 0 {
             return error;
@@ -142,6 +157,10 @@ fn table(report: &ImportReport) -> Report {
     table.count("  already applied", counts.rows_already_applied);
     table.count("  unchanged", counts.rows_unchanged);
     table.count_bad("  conflicted", counts.rows_conflicted);
+    if report.rows_failed_at_rewrap > 0 {
+        let value = format!("{}, among the unchanged", count(report.rows_failed_at_rewrap));
+        table.toned(Tone::Bad, "failed at the re-wrap", value);
+    }
     for conflict in report.conflicts.iter().take(SHOWN_CONFLICTS) {
         let value = format!("{}: {}", conflict.organization_id, conflict.reason.name());
         table.toned(Tone::Bad, "conflict", value);

@@ -13,6 +13,14 @@ pub enum Warning {
     /// Columns of an export that went nowhere.
     #[error("columns that the tables do not have were left out: {0}; see that none of them is misspelled")]
     ColumnsIgnored(String),
+    /// Rows of the file that `rekek rewrap --keep-going` left as they were.
+    #[error(
+        "{0} rows of the file could not be re-wrapped when it was made: they keep their old keys, which must stay"
+    )]
+    FailedAtRewrap(u64),
+    /// An import ended by an error after some of its batches, and its report has no place either.
+    #[error("the report of the batches that were committed could not be written: {0:#}")]
+    ReportUnwritten(anyhow::Error),
 }
 
 impl Warning {

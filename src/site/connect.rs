@@ -9,6 +9,7 @@ use crate::stop::Stop;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -58,7 +59,8 @@ const PARAMETERS: [&str; 14] = [
 ];
 
 const URL_FORM: &str = "it is postgres://USER@HOST:PORT/DATABASE (what is left out comes from the PG* variables) or \
-     sqlite:FILE; in a user or a password write characters such as @ : / ? # in percent encoding";
+     sqlite:FILE; an IPv6 address stands in brackets; in a user or a password write characters such as @ : / ? # \
+     in percent encoding";
 
 impl Database {
     /// Reads a URL, with the `PG*` variables and the password file for what it leaves out.
@@ -95,7 +97,9 @@ impl Postgres {
             return Err(bad());
         }
         check_variables()?;
-        let mut kept = Vec::new();
+        let (place, address) = without_ipv6(place).ok_or_else(bad)?;
+        // First, so that a parameter `host` counts more, as it does for libpq.
+        let mut kept: Vec<String> = address.iter().map(|address| format!("host={address}")).collect();
         let mut connect_timeout = None;
         let mut passfile = None;
         for parameter in query.split('&').filter(|p| !p.is_empty()) {
@@ -120,9 +124,9 @@ impl Postgres {
                             "sslmode is none of disable, allow, prefer, require, verify-ca, verify-full",
                         )
                     })?;
-                    kept.push(parameter);
+                    kept.push(parameter.to_owned());
                 }
-                _ => kept.push(parameter),
+                _ => kept.push(parameter.to_owned()),
             }
         }
         let connect_timeout =
@@ -151,6 +155,9 @@ impl Postgres {
     fn name(&self) -> String {
         let place = match self.options.get_socket() {
             Some(folder) => folder.display().to_string(),
+            None if self.options.get_host().contains(':') => {
+                format!("[{}]:{}", self.options.get_host(), self.options.get_port())
+            }
             None => format!("{}:{}", self.options.get_host(), self.options.get_port()),
         };
         let database = self.options.get_database().unwrap_or(self.options.get_username());
@@ -237,6 +244,16 @@ fn check_variables() -> Result<(), SiteError> {
         });
     }
     Ok(())
+}
+
+/// Takes an IPv6 address, which a URL has in brackets, out of `USER@HOST:PORT/DATABASE`: sqlx would
+/// look up the name `[::1]`, in the password file too. `None` where the brackets hold none.
+fn without_ipv6(place: &str) -> Option<(String, Option<Ipv6Addr>)> {
+    let host = place.find('@').map_or(0, |at| at + 1);
+    let Some(inside) = place[host..].strip_prefix('[') else { return Some((place.to_owned(), None)) };
+    let (address, after) = inside.split_once(']')?;
+    let address = address.parse().ok()?;
+    Some((format!("{}localhost{after}", &place[..host]), Some(address)))
 }
 
 fn percent_decoded(text: &str) -> Option<String> {

@@ -122,10 +122,10 @@ pub(super) trait Store {
     async fn load(&mut self, source: Source, watch: &dyn Watch) -> Result<Loaded, SiteError>;
     /// Begins a transaction.
     async fn begin(&mut self, read_only: bool) -> Result<(), SiteError>;
-    /// Locks the rows of a range, configuration first, then tenants, in order of the id.
-    async fn lock(&mut self, range: Range) -> Result<(), SiteError>;
-    /// Says of each row of a range what it is, and keeps that for [`Store::update`].
-    async fn classify(&mut self, range: Range) -> Result<(ImportCounts, Conflicts), SiteError>;
+    /// Locks the rows of a range, configuration first, then tenants, in order of the id, and says
+    /// of each what it is; keeps that for [`Store::update`]. In a read-only transaction it only
+    /// says it.
+    async fn compare(&mut self, range: Range) -> Result<(ImportCounts, Conflicts), SiteError>;
     /// Writes the rows of a range that are to be updated; says how many of each table it wrote.
     async fn update(&mut self, range: Range, target: &KeyId) -> Result<(u64, u64), SiteError>;
     /// Counts the rows written that do not read back as written.
@@ -157,14 +157,8 @@ pub fn run(
         batches_committed: 0,
         examination: None,
     };
-    block_on(run.connect(database, &checked)).map_err(|error| match run.batches_committed {
-        0 => error,
-        batches => {
-            SiteError::AfterBatches { batches, rows: run.counts.rows_updated, source: Box::new(error) }
-        }
-    })?;
-    let elapsed_seconds = started.elapsed().as_secs_f64();
-    Ok(ImportReport {
+    let ended = block_on(run.connect(database, &checked));
+    let report = ImportReport {
         command: "import".into(),
         dry_run: options.dry_run,
         target_key_id: run.target,
@@ -175,10 +169,16 @@ pub fn run(
         batches_committed: run.batches_committed,
         input: checked.file,
         manifest: checked.manifest,
+        rows_failed_at_rewrap: checked.document.report.map_or(0, |report| report.counts.rows_failed),
         manifest_sha256_checked: options.manifest_sha256,
-        elapsed_seconds,
+        elapsed_seconds: started.elapsed().as_secs_f64(),
         phases: run.phases,
-    })
+    };
+    match ended {
+        Ok(()) => Ok(report),
+        Err(error) if report.batches_committed == 0 => Err(error),
+        Err(error) => Err(SiteError::AfterBatches { report: Box::new(report), source: Box::new(error) }),
+    }
 }
 
 /// A file that is what its manifest says.
@@ -257,7 +257,7 @@ impl Run<'_> {
                     lock_timeout: self.options.lock_timeout,
                     has_key_column: false,
                     backend: 0,
-                    locked: None,
+                    read_only: false,
                     all_updated: false,
                 };
                 let result = self.import(&mut store, checked).await;
@@ -292,10 +292,11 @@ impl Run<'_> {
 
         self.watch.step(Step::Loading, Some(checked.rows));
         let begun = Instant::now();
-        let source = checked.source.clone();
-        self.examination = Some(source.clone().examine());
-        let loaded = unless_stopped(stop, store.load(source, self.watch)).await?;
+        let loaded = unless_stopped(stop, store.load(checked.source.clone(), self.watch)).await?;
         self.phases.load = begun.elapsed().as_secs_f64();
+        // Not beside the loading, which keeps this process busy enough; from here on only the
+        // database works.
+        self.examination = Some(checked.source.clone().examine());
         // What was loaded is what was checked, or nothing of it is written.
         checked.document.check_output(&checked.source.input.name(), loaded.facts, loaded.rows)?;
 
@@ -311,7 +312,7 @@ impl Run<'_> {
         let all = Range { first: 1, last: loaded.changed };
         if self.options.batch_rows.is_some() && self.options.on_conflict == OnConflict::Abort {
             store.begin(true).await?;
-            let (counts, conflicts) = self.timed(store.classify(all), |p| &mut p.classify).await?;
+            let (counts, conflicts) = self.timed(store.compare(all), |p| &mut p.compare).await?;
             store.rollback().await?;
             if counts.rows_conflicted > 0 {
                 self.examined(checked).await?;
@@ -367,9 +368,8 @@ impl Run<'_> {
         range: Range,
         checked: &Checked,
     ) -> Result<Ended, SiteError> {
-        self.timed(store.begin(false), |p| &mut p.lock).await?;
-        self.timed(store.lock(range), |p| &mut p.lock).await?;
-        let (counts, conflicts) = self.timed(store.classify(range), |p| &mut p.classify).await?;
+        self.timed(store.begin(false), |p| &mut p.compare).await?;
+        let (counts, conflicts) = self.timed(store.compare(range), |p| &mut p.compare).await?;
         let abort = counts.rows_conflicted > 0 && self.options.on_conflict == OnConflict::Abort;
         if !abort && counts.rows_updated > 0 {
             let target = self.target.clone();

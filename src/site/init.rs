@@ -1,7 +1,8 @@
 //! An empty site, for the demo and for tests: the tables of both generations, filled from an
 //! export where one is given.
 //!
-//! It refuses a database that has either table, and makes and fills them in one transaction.
+//! It refuses a database that has either table, and makes and fills them in one transaction. A
+//! file of SQLite that it made is gone again where that does not succeed.
 
 use super::connect::Database;
 use super::report::InitReport;
@@ -10,6 +11,8 @@ use crate::row::{Field, OrgId};
 use crate::stop::Stop;
 use crate::table::{Format, Input, Layout, OpenOptions, TableError, TableReader, Text, UniqueIds, open};
 use arrow::array::RecordBatch;
+use std::ffi::OsString;
+use std::path::Path;
 use std::time::Instant;
 
 /// Which columns the tables have.
@@ -180,7 +183,11 @@ pub fn run(
         database: database.name(),
         what: format!("has a table {table} already; init makes a new site only"),
     };
-    block_on(unless_stopped(stop, async {
+    let made = match database {
+        Database::Sqlite(sqlite) if !sqlite.path().exists() => Some(sqlite.path()),
+        _ => None,
+    };
+    let ended = block_on(unless_stopped(stop, async {
         match database {
             Database::Postgres(postgres) => {
                 let mut connection = postgres.connect(stop).await?;
@@ -200,7 +207,14 @@ pub fn run(
                 sql_sqlite::init(&mut connection, options.generation, filling.as_mut(), watch).await
             }
         }
-    }))?;
+    }));
+    if let (Err(_), Some(path)) = (&ended, made) {
+        // It was not there before, and holds nothing. What SQLite keeps beside it is its journal.
+        for path in [path.to_owned(), path.with_file_name(journal_name(path))] {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    ended?;
     let rows = filling.as_ref().map_or(0, |f| f.rows);
     Ok(InitReport {
         command: "init".into(),
@@ -212,6 +226,12 @@ pub fn run(
         columns_ignored: filling.map_or(vec![], |f| f.ignored),
         elapsed_seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+fn journal_name(database: &Path) -> OsString {
+    let mut name = database.file_name().unwrap_or_default().to_owned();
+    name.push("-journal");
+    name
 }
 
 /// `INSERT … SELECT` expressions for the columns of one table, given which of them the staging

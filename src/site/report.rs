@@ -146,10 +146,9 @@ pub struct Phases {
     pub check: f64,
     /// Into the temporary table.
     pub load: f64,
-    /// Locking configuration rows and tenants.
-    pub lock: f64,
-    /// Comparing each row with what the export had and what is to be written.
-    pub classify: f64,
+    /// Locking configuration rows and tenants, and comparing each with what the export had and
+    /// what is to be written.
+    pub compare: f64,
     /// Both updates.
     pub update: f64,
     /// Reading the digests back.
@@ -182,6 +181,9 @@ pub struct ImportReport {
     pub input: TableFile,
     /// Its manifest.
     pub manifest: ManifestFile,
+    /// Rows of the file that could not be re-wrapped when it was made (`rekek rewrap --keep-going`),
+    /// as its manifest tells: they are among the unchanged ones, under the keys that they had.
+    pub rows_failed_at_rewrap: u64,
     /// The digest that the manifest was compared with, where one was given.
     pub manifest_sha256_checked: Option<Sha256Digest>,
     /// From the first byte read to the answer to the last commit.

@@ -292,6 +292,17 @@ fn absent(column: &str) -> String {
     format!("coalesce(octet_length(btrim({column}, E' \\t\\n\\x0b\\f\\r')) = 0, true)")
 }
 
+/// The number in a version `V<n>-T<micros>`; null where it is spelled otherwise. (A regular
+/// expression that says the same, with its bounds, takes eight times as long.)
+fn version_number() -> String {
+    let (n, micros) = ("split_part(substr(t.version, 2), '-T', 1)", "split_part(t.version, '-T', 2)");
+    format!(
+        "CASE WHEN t.version = 'V' || {n} || '-T' || {micros} AND btrim({n} || {micros}, '0123456789') = ''
+                   AND length({n}) BETWEEN 1 AND 18 AND length({micros}) BETWEEN 1 AND 20
+              THEN {n}::bigint END"
+    )
+}
+
 /// For each field an expression, joined by AND. Each is null-free.
 fn all_fields(expression: impl Fn(usize, &str) -> String) -> String {
     Field::ALL.map(|f| format!("({})", expression(f.index() + 1, f.column()))).join(" AND ")
@@ -305,9 +316,9 @@ pub(super) struct PostgresStore {
     /// The first generation's column is there.
     pub(super) has_key_column: bool,
     pub(super) backend: i32,
-    /// Rows of either table that [`Store::lock`] locked in this transaction; none in a read-only one.
-    pub(super) locked: Option<[i64; 2]>,
-    /// Every row of the range that was classified last is to be updated: the usual case, which
+    /// The transaction that was begun last writes nothing and locks nothing.
+    pub(super) read_only: bool,
+    /// Every row of the range that was compared last is to be updated: the usual case, which
     /// needs no look at each row's outcome.
     pub(super) all_updated: bool,
 }
@@ -321,13 +332,35 @@ impl PostgresStore {
         }
     }
 
-    /// The loaded rows that are to be updated, as `n`.
-    fn updated_rows(&self) -> &'static str {
+    /// The loaded rows that are to be updated, as `n`, each with its version as `v`.
+    fn updated_rows(&self) -> String {
+        let all = "pg_temp.rekek_new n JOIN pg_temp.rekek_version v ON v.ord = n.ord";
         if self.all_updated {
-            "pg_temp.rekek_new n"
-        } else {
-            "pg_temp.rekek_new n JOIN pg_temp.rekek_outcome o ON o.ord = n.ord AND o.outcome = 'updated'"
+            return all.to_owned();
         }
+        format!(
+            "{all} AND v.number IS NOT NULL JOIN pg_temp.rekek_found f ON f.ord = n.ord AND f.state = 'updated'"
+        )
+    }
+
+    /// Ends the transaction, to be begun anew, if a row that was not found when the others were
+    /// locked is there now (deleted and inserted again, say): it is not locked, and what was found
+    /// of it is not true any more. A row that is locked cannot go away, and an id stands once in
+    /// either table; so where as many are seen as were locked, they are the same.
+    async fn appeared(&mut self, range: Range, locked: [u64; 2]) -> Result<(), SiteError> {
+        let doing = "looking for rows that were put into the tables meanwhile";
+        let (configs, tenants): (i64, i64) = sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT count(c.organization_id), count(t.organization_id) FROM pg_temp.rekek_new n
+             LEFT JOIN {CONFIG} c ON c.organization_id = n.organization_id
+             LEFT JOIN {TENANTS} t ON t.organization_id = n.organization_id
+             WHERE n.ord BETWEEN {} AND {}",
+            range.first, range.last
+        )))
+        .persistent(false)
+        .fetch_one(&mut self.connection)
+        .await
+        .map_err(|e| self.fail(doing, &e))?;
+        if [configs as u64, tenants as u64] == locked { Ok(()) } else { Err(SiteError::RowsAppeared) }
     }
 
     async fn step(&mut self, doing: &'static str, sql: impl Into<String>) -> Result<u64, SiteError> {
@@ -407,10 +440,20 @@ impl Store for PostgresStore {
                      source_3 bytea, text_3 text, digest_3 bytea
                  ) WITH (toast_tuple_target = 8160, autovacuum_enabled = off);
                  {external}
-                 CREATE TEMPORARY TABLE rekek_outcome (
-                     ord bigint PRIMARY KEY, outcome text NOT NULL,
-                     has_config boolean NOT NULL, has_tenant boolean NOT NULL, old_version bigint
-                 ) ON COMMIT DELETE ROWS;"
+                 CREATE TEMPORARY TABLE rekek_found (
+                     ord bigint PRIMARY KEY, state text NOT NULL
+                 ) ON COMMIT DELETE ROWS;
+                 CREATE TEMPORARY TABLE rekek_version (
+                     ord bigint PRIMARY KEY, number bigint
+                 ) ON COMMIT DELETE ROWS;
+                 CREATE TEMPORARY VIEW rekek_outcome AS
+                 SELECT n.ord, n.organization_id,
+                     CASE WHEN f.ord IS NULL THEN 'config_not_found'
+                          WHEN f.state = 'updated' AND v.number IS NULL THEN 'version_unreadable'
+                          ELSE f.state END AS outcome
+                 FROM pg_temp.rekek_new n
+                 LEFT JOIN pg_temp.rekek_found f ON f.ord = n.ord
+                 LEFT JOIN pg_temp.rekek_version v ON v.ord = n.ord;"
             ),
         )
         .await?;
@@ -449,49 +492,27 @@ impl Store for PostgresStore {
         let durable = "SELECT set_config('synchronous_commit', 'on', true)
                        WHERE current_setting('synchronous_commit') = 'off'";
         let sql = format!("BEGIN ISOLATION LEVEL READ COMMITTED {mode}; {SETTINGS} {durable}");
-        self.locked = None;
+        self.read_only = read_only;
         self.step("beginning the transaction", sql).await.map(drop)
     }
 
     /// Locks the configuration rows, then the tenants' rows, each in byte order of the id:
     /// `FOR NO KEY UPDATE`, the lock that the updates themselves need. Readers are not held up,
-    /// nor are foreign keys' checks.
+    /// nor are foreign keys' checks. In a read-only transaction nothing is locked.
     ///
-    /// Only rows that the statement's own snapshot has are locked: one that is put there meanwhile
-    /// (deleted and inserted again, say) is not. So they are counted, for [`Store::classify`].
-    async fn lock(&mut self, range: Range) -> Result<(), SiteError> {
-        let (first, last) = (range.first, range.last);
-        let mut locked = [0; 2];
-        for (table, locked) in [CONFIG, TENANTS].into_iter().zip(&mut locked) {
-            let sql = format!(
-                "SELECT count(*) FROM (
-                     SELECT FROM pg_temp.rekek_new n JOIN {table} t ON t.organization_id = n.organization_id
-                     WHERE n.ord BETWEEN {first} AND {last}
-                     ORDER BY t.organization_id COLLATE \"C\"
-                     FOR NO KEY UPDATE OF t
-                 ) AS locked"
-            );
-            let count = sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false);
-            *locked = match count.fetch_one(&mut self.connection).await {
-                Ok(rows) => rows,
-                Err(e) => return Err(self.fail("locking the rows", &e)),
-            };
-        }
-        self.locked = Some(locked);
-        Ok(())
-    }
-
-    /// Says of each row what it is, in a temporary table that every transaction finds empty. Takes
-    /// no lock; as a statement of its own, after [`Store::lock`], it sees what the locks waited for.
+    /// The same statement that locks a row looks at it, which saves fetching each value from its
+    /// TOAST table once more. Where it waited for another session, PostgreSQL (READ COMMITTED)
+    /// evaluates what it selects anew from the version that it locked in the end; so what is found
+    /// is what is locked. A row that came into the table after the statement's snapshot is neither:
+    /// see [`PostgresStore::appeared`].
     ///
-    /// It may see more rows than were locked. A locked row cannot go away, and an id stands once in
-    /// either table: so if it sees as many as were locked, they are the same. Otherwise somebody
-    /// else could still change a row between here and the update, and the transaction is begun anew.
-    async fn classify(&mut self, range: Range) -> Result<(ImportCounts, Conflicts), SiteError> {
-        let doing = "comparing the rows";
-        let (first, last) = (range.first, range.last);
+    /// A row can be unchanged since the export or already applied but not both, since one of its
+    /// new texts has another digest than its source: the usual one is looked for first.
+    async fn compare(&mut self, range: Range) -> Result<(ImportCounts, Conflicts), SiteError> {
+        let doing = "locking and comparing the rows";
+        let Range { first, last } = range;
         let is_source = |i: usize, column: &str| {
-            let (digest, absent) = (sha256(&format!("c.{column}")), absent(&format!("c.{column}")));
+            let (digest, absent) = (sha256(&format!("t.{column}")), absent(&format!("t.{column}")));
             format!(
                 "CASE WHEN n.source_{i} IS NULL THEN {absent} ELSE coalesce({digest} = n.source_{i}, false) END"
             )
@@ -499,41 +520,52 @@ impl Store for PostgresStore {
         let applied = all_fields(|i, column| {
             let source = is_source(i, column);
             format!(
-                "CASE WHEN n.text_{i} IS NULL THEN {source} ELSE coalesce(c.{column} = n.text_{i}, false) END"
+                "CASE WHEN n.text_{i} IS NULL THEN {source} ELSE coalesce(t.{column} = n.text_{i}, false) END"
             )
         });
         let unchanged_since = all_fields(is_source);
-        let sql = format!(
-            "INSERT INTO pg_temp.rekek_outcome
-             SELECT n.ord,
-                 CASE WHEN c.organization_id IS NULL THEN 'config_not_found'
-                      WHEN {applied} THEN 'already_applied'
-                      WHEN {unchanged_since} THEN
-                          CASE WHEN coalesce(t.version ~ '^V[0-9]{{1,18}}-T[0-9]{{1,20}}$', false)
-                               THEN 'updated' ELSE 'version_unreadable' END
-                      ELSE 'source_changed' END,
-                 c.organization_id IS NOT NULL, t.organization_id IS NOT NULL,
-                 substring(t.version FROM '^V([0-9]{{1,18}})-')::bigint
-             FROM pg_temp.rekek_new n
-             LEFT JOIN {CONFIG} c ON c.organization_id = n.organization_id
-             LEFT JOIN {TENANTS} t ON t.organization_id = n.organization_id
-             WHERE n.ord BETWEEN {first} AND {last}"
+        let state = format!(
+            "CASE WHEN {unchanged_since} THEN 'updated' WHEN {applied} THEN 'already_applied' \
+             ELSE 'source_changed' END"
         );
-        self.step(doing, sql).await?;
+        let number = version_number();
+        let lock = if self.read_only { "" } else { "FOR NO KEY UPDATE OF t" };
+        let mut found = [0; 2];
+        for ((table, into, value), found) in
+            [(CONFIG, "rekek_found", state.as_str()), (TENANTS, "rekek_version", number.as_str())]
+                .into_iter()
+                .zip(&mut found)
+        {
+            *found = self
+                .step(
+                    doing,
+                    format!(
+                        "INSERT INTO pg_temp.{into} SELECT ord, value FROM (
+                             SELECT n.ord, {value} AS value
+                             FROM pg_temp.rekek_new n JOIN {table} t ON t.organization_id = n.organization_id
+                             WHERE n.ord BETWEEN {first} AND {last}
+                             ORDER BY t.organization_id COLLATE \"C\" {lock}
+                         ) AS found"
+                    ),
+                )
+                .await?;
+        }
+        let rows = last + 1 - first;
+        if !self.read_only && found != [rows; 2] {
+            self.appeared(range, found).await?;
+        }
 
         let mut counts = ImportCounts::default();
-        let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
-            "SELECT outcome, count(*), count(*) FILTER (WHERE has_config), count(*) FILTER (WHERE has_tenant)
-             FROM pg_temp.rekek_outcome GROUP BY outcome",
+        let outcomes: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT outcome, count(*) FROM pg_temp.rekek_outcome WHERE ord BETWEEN $1 AND $2 GROUP BY outcome",
         )
+        .bind(first as i64)
+        .bind(last as i64)
         .persistent(false)
         .fetch_all(&mut self.connection)
         .await
         .map_err(|e| failed(doing, &e))?;
-        let mut seen = [0; 2];
-        for (outcome, rows, configs, tenants) in rows {
-            seen[0] += configs;
-            seen[1] += tenants;
+        for (outcome, rows) in outcomes {
             counts.rows_examined += rows as u64;
             *match outcome.as_str() {
                 "updated" => &mut counts.rows_updated,
@@ -541,17 +573,16 @@ impl Store for PostgresStore {
                 _ => &mut counts.rows_conflicted,
             } += rows as u64;
         }
-        if self.locked.is_some_and(|locked| locked != seen) {
-            return Err(SiteError::RowsAppeared);
-        }
         self.all_updated = counts.rows_updated == counts.rows_examined;
         let mut conflicts = Conflicts::default();
         if counts.rows_conflicted > 0 {
             let rows: Vec<(String, String)> = sqlx::query_as(
-                "SELECT n.organization_id, o.outcome
-                 FROM pg_temp.rekek_outcome o JOIN pg_temp.rekek_new n ON n.ord = o.ord
-                 WHERE o.outcome NOT IN ('updated', 'already_applied') ORDER BY n.ord LIMIT $1",
+                "SELECT organization_id, outcome FROM pg_temp.rekek_outcome
+                 WHERE ord BETWEEN $1 AND $2 AND outcome NOT IN ('updated', 'already_applied')
+                 ORDER BY ord LIMIT $3",
             )
+            .bind(first as i64)
+            .bind(last as i64)
             .bind(LISTED_MAX as i64 + 1)
             .persistent(false)
             .fetch_all(&mut self.connection)
@@ -596,7 +627,7 @@ impl Store for PostgresStore {
         };
         let sql = format!(
             "UPDATE {TENANTS} t
-             SET version = 'V' || (substring(t.version FROM '^V([0-9]+)-')::bigint + 1)
+             SET version = 'V' || (v.number + 1)
                  || '-T' || trunc(extract(epoch FROM clock_timestamp()) * 1000000)::bigint
              {rows} AND t.organization_id = n.organization_id"
         );
@@ -617,13 +648,14 @@ impl Store for PostgresStore {
                       ELSE coalesce({digest} = coalesce(n.digest_{i}, n.source_{i}), false) END"
             )
         });
+        let updated = self.updated_rows();
         let key = if self.has_key_column { "AND c.encryption_key_id IS NOT DISTINCT FROM $1" } else { "" };
         let sql = format!(
             "SELECT count(*) FILTER (WHERE NOT (
                  c.organization_id IS NOT NULL AND {as_written} {key}
-                 AND coalesce(starts_with(t.version, 'V' || (o.old_version + 1) || '-T'), false)
+                 AND coalesce(starts_with(t.version, 'V' || (v.number + 1) || '-T'), false)
              ))
-             FROM pg_temp.rekek_new n JOIN pg_temp.rekek_outcome o ON o.ord = n.ord AND o.outcome = 'updated'
+             FROM {updated}
              LEFT JOIN {CONFIG} c ON c.organization_id = n.organization_id
              LEFT JOIN {TENANTS} t ON t.organization_id = n.organization_id
              WHERE n.ord BETWEEN {first} AND {last}"

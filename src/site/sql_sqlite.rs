@@ -18,7 +18,7 @@ use crate::row::{Field, KeyId, OrgId, Sha256Digest, is_absent};
 use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row as _};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 /// How long to wait for another process, where no flag says it.
@@ -141,14 +141,14 @@ pub(super) struct SqliteStore {
     database: String,
     lock_timeout: u32,
     has_key_column: bool,
-    /// The rows that the last [`Store::classify`] found to be written, with the number that their
-    /// version has come to.
-    updated: Vec<(u64, u64)>,
+    /// The rows that the last [`Store::compare`] found to be written, by their number, with the
+    /// number that their version has come to.
+    updated: BTreeMap<u64, u64>,
 }
 
 impl SqliteStore {
     pub(super) fn new(connection: SqliteConnection, database: String, lock_timeout: u32) -> Self {
-        SqliteStore { connection, database, lock_timeout, has_key_column: false, updated: vec![] }
+        SqliteStore { connection, database, lock_timeout, has_key_column: false, updated: BTreeMap::new() }
     }
 
     fn fail(&self, doing: &'static str, error: &sqlx::Error) -> SiteError {
@@ -171,22 +171,31 @@ impl SqliteStore {
     }
 
     /// Some rows of the temporary table with what the site's tables have for them.
-    async fn compare(&mut self, first: u64, last: u64) -> Result<Vec<SqliteRow>, SiteError> {
-        let sql = "SELECT n.ord, n.organization_id, c.organization_id, t.version,
+    async fn side_by_side(&mut self, first: u64, last: u64) -> Result<Vec<SqliteRow>, SiteError> {
+        let key = if self.has_key_column { "CAST(c.encryption_key_id AS TEXT)" } else { "NULL" };
+        let sql = format!(
+            "SELECT n.ord, n.organization_id, c.organization_id, t.version,
                        n.source_1, n.text_1, CAST(c.encrypted_signing_key_1 AS TEXT),
                        n.source_2, n.text_2, CAST(c.encrypted_signing_key_2 AS TEXT),
-                       n.source_3, n.text_3, CAST(c.encrypted_auth_method_config AS TEXT)
+                       n.source_3, n.text_3, CAST(c.encrypted_auth_method_config AS TEXT), {key}
                    FROM temp.rekek_new n
                    LEFT JOIN main.tenant_identity_config c ON c.organization_id = n.organization_id
                    LEFT JOIN main.tenants t ON t.organization_id = n.organization_id
-                   WHERE n.ord BETWEEN $1 AND $2 ORDER BY n.ord";
-        let rows =
-            sqlx::query(sql).bind(first as i64).bind(last as i64).fetch_all(&mut self.connection).await;
+                   WHERE n.ord BETWEEN $1 AND $2 ORDER BY n.ord"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(first as i64)
+            .bind(last as i64)
+            .fetch_all(&mut self.connection)
+            .await;
         rows.map_err(|e| self.fail("comparing the rows", &e))
     }
 }
 
-/// What a row's field is, of one row of [`SqliteStore::compare`].
+/// Where the key's id stands in a row of [`SqliteStore::side_by_side`].
+const KEY_AT: usize = 13;
+
+/// What a row's field is, of one row of [`SqliteStore::side_by_side`].
 struct Compared<'a> {
     source: Option<Sha256Digest>,
     new: Option<&'a str>,
@@ -271,17 +280,14 @@ impl Store for SqliteStore {
         self.step("beginning the transaction", sql).await.map(drop)
     }
 
-    async fn lock(&mut self, _: Range) -> Result<(), SiteError> {
-        Ok(()) // BEGIN IMMEDIATE did
-    }
-
-    async fn classify(&mut self, range: Range) -> Result<(ImportCounts, Conflicts), SiteError> {
+    /// (`BEGIN IMMEDIATE` locked everything.)
+    async fn compare(&mut self, range: Range) -> Result<(ImportCounts, Conflicts), SiteError> {
         let (mut counts, mut conflicts) = (ImportCounts::default(), Conflicts::default());
         self.updated.clear();
         let mut first = range.first;
         while first <= range.last {
             let last = range.last.min(first + CHUNK_ROWS - 1);
-            for row in self.compare(first, last).await? {
+            for row in self.side_by_side(first, last).await? {
                 let fail = |e| failed("comparing the rows", &e);
                 let fields = [
                     Compared::of(&row, Field::SigningKey1).map_err(fail)?,
@@ -299,7 +305,7 @@ impl Store for SqliteStore {
                     Reason::SourceChanged
                 } else if let Some(version) = version {
                     counts.rows_updated += 1;
-                    self.updated.push((row.try_get::<i64, _>(0).map_err(fail)? as u64, version + 1));
+                    self.updated.insert(row.try_get::<i64, _>(0).map_err(fail)? as u64, version + 1);
                     continue;
                 } else {
                     Reason::VersionUnreadable
@@ -327,11 +333,9 @@ impl Store for SqliteStore {
         let tenants = "UPDATE main.tenants SET version = $2
                        WHERE organization_id = (SELECT organization_id FROM temp.rekek_new WHERE ord = $1)";
         let mut written = (0, 0);
-        for i in 0..self.updated.len() {
-            let (ord, number) = self.updated[i];
-            if !(range.first..=range.last).contains(&ord) {
-                continue;
-            }
+        let updated: Vec<(u64, u64)> =
+            self.updated.range(range.first..=range.last).map(|(ord, number)| (*ord, *number)).collect();
+        for (ord, number) in updated {
             let mut query = sqlx::query(AssertSqlSafe(config.clone())).bind(ord as i64);
             if self.has_key_column {
                 query = query.bind(target.as_str().to_owned());
@@ -347,19 +351,23 @@ impl Store for SqliteStore {
         Ok(written)
     }
 
-    async fn read_back(&mut self, range: Range, _: &KeyId) -> Result<u64, SiteError> {
-        let updated: BTreeSet<u64> = self.updated.iter().map(|u| u.0).collect();
+    /// Each row written, with the site's tables as they are now: the texts, the version one
+    /// further, the key's id where the table has it.
+    async fn read_back(&mut self, range: Range, target: &KeyId) -> Result<u64, SiteError> {
+        let fail = |e| failed("reading the values back", &e);
         let (mut wrong, mut first) = (0, range.first);
         while first <= range.last {
             let last = range.last.min(first + CHUNK_ROWS - 1);
-            for row in self.compare(first, last).await? {
-                let fail = |e| failed("reading the values back", &e);
-                if !updated.contains(&(row.try_get::<i64, _>(0).map_err(fail)? as u64)) {
-                    continue;
-                }
-                let mut right = true;
+            for row in self.side_by_side(first, last).await? {
+                let ord = row.try_get::<i64, _>(0).map_err(fail)? as u64;
+                let Some(number) = self.updated.get(&ord) else { continue };
+                let mut right =
+                    text(&row, 3).map_err(fail)?.and_then(version_number).is_some_and(|now| now == *number);
                 for field in Field::ALL {
                     right &= Compared::of(&row, field).map_err(fail)?.is_applied();
+                }
+                if self.has_key_column {
+                    right &= text(&row, KEY_AT).map_err(fail)? == Some(target.as_str());
                 }
                 wrong += u64::from(!right);
             }

@@ -131,6 +131,28 @@ fn a_rotation_that_is_taken_back_while_the_import_waits_is_no_conflict() {
     assert_eq!((ran.status, counts(&ran)[3], r.fields_under("kv1")), (0, 0, 0), "{}", ran.stderr);
 }
 
+/// What is written is the row that was locked in the end, and only the columns that are the import's.
+#[test]
+fn another_column_that_changes_while_the_import_waits_is_kept_and_no_conflict() {
+    let r = Rehearsal::postgres(20).rewrapped();
+    let id = r.ids()[5].clone();
+    let mut service = r.session();
+    service.run(&format!(
+        "BEGIN; UPDATE {CONFIG} SET issuer = 'https://new.example' WHERE organization_id = '{id}';
+         UPDATE tenants SET version = 'V41-T1700000000000000' WHERE organization_id = '{id}'"
+    ));
+    let import = r.start_import("");
+    r.session().wait_for(WAITING, "1");
+    service.run("COMMIT");
+    let ran = finished(import);
+    assert_eq!((ran.status, counts(&ran)[3], r.fields_under("kv1")), (0, 0, 0), "{}", ran.stderr);
+    let kept = format!(
+        "SELECT issuer || ' ' || substr(version, 1, 5) FROM {CONFIG} JOIN tenants USING (organization_id)
+         WHERE organization_id = '{id}'"
+    );
+    assert_eq!(r.value(&kept), "https://new.example V42-T");
+}
+
 #[test]
 fn a_delete_that_commits_while_the_import_waits_is_seen() {
     let r = Rehearsal::postgres(20).rewrapped();
@@ -254,5 +276,11 @@ fn a_row_with_an_odd_id_fails_its_re_wrap_and_hinders_no_import() {
     assert_eq!(r.folder.rekek(line).status, 3);
     let ran = r.import("");
     assert_eq!((ran.status, counts(&ran)[3]), (0, 0), "{}", ran.stderr);
+    assert_eq!(ran.json()["rows_failed_at_rewrap"], json!(1));
+    assert!(
+        ran.stderr.contains("1 rows of the file could not be re-wrapped when it was made"),
+        "{}",
+        ran.stderr
+    );
     assert!(r.fields_under("kv1") > 0, "the odd one still names the old key");
 }

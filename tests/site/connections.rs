@@ -135,6 +135,46 @@ fn variables_and_password_files_fill_in_what_a_url_leaves_out() {
     }
 }
 
+/// A URL has an IPv6 address in brackets, the password file has it without.
+#[test]
+fn an_ipv6_address_in_a_url() {
+    let r = Rehearsal::postgres(3);
+    let _ = r.session().try_run("CREATE ROLE locked LOGIN PASSWORD 'right'");
+    r.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO locked");
+    // The server itself listens on 127.0.0.1 only.
+    let listener = std::net::TcpListener::bind("[::1]:0").expect("this test needs IPv6 on the loopback");
+    let (port, server) = (listener.local_addr().unwrap().port(), r.cluster.port);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut upstream = std::net::TcpStream::connect(("127.0.0.1", server)).unwrap();
+            let (mut answers, mut to_client) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut answers, &mut to_client));
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut client, &mut upstream);
+                let _ = upstream.shutdown(std::net::Shutdown::Write);
+            });
+        }
+    });
+    r.folder.write("pass", format!(r"\:\:1:{port}:{}:locked:right", r.database));
+    std::fs::set_permissions(r.path("pass"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let database = &r.database;
+    for (url, status) in [
+        (format!("postgres://locked@[::1]:{port}/{database}?passfile=pass"), 0),
+        (format!("postgres://locked:right@[::1]:{port}/{database}"), 0),
+        (format!("postgres://locked:right@[0:0::1]:{port}/{database}"), 0),
+        (format!("postgres://locked:{SECRET}@[::1]:{port}/{database}"), 1),
+        (format!("postgres://locked:{SECRET}@[::1:{port}/{database}"), 2),
+        (format!("postgres://locked:{SECRET}@[::zz]:{port}/{database}"), 2),
+    ] {
+        let ran = r.site_on(&url, "inspect --json");
+        assert_eq!(ran.status, status, "{url}: {}", ran.stderr);
+        let told = format!("cannot connect to the database {database} at [::1]:{port} as locked");
+        assert!(status != 1 || ran.stderr.contains(&told), "{}", ran.stderr);
+        silent_about(&ran, SECRET);
+    }
+}
+
 #[test]
 fn a_server_that_does_not_answer_is_not_waited_for_for_ever() {
     let r = Rehearsal::postgres(3);

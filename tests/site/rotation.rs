@@ -83,6 +83,31 @@ fn any_format_crosses() {
     }
 }
 
+#[test]
+fn init_leaves_nothing_of_an_export_that_is_spoilt() {
+    let r = Rehearsal::of(Kind::Sqlite, 30, 2);
+    let spoilt = r.folder.read("made.csv").replacen("org-0000020", "org 0000020", 1);
+    r.folder.write("spoilt.csv", spoilt);
+    let cluster = Cluster::shared();
+    let empty = cluster.database(None);
+    for url in ["sqlite:new.db", &cluster.url(&empty)] {
+        let before = r.folder.names();
+        let ran = r.site_on(url, "init --rows spoilt.csv");
+        assert_eq!(ran.status, 1);
+        assert!(
+            ran.stderr.contains("the organization id is missing or not spelled as one"),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(r.folder.names(), before, "no file that was not there before");
+        assert_eq!(r.site_on(url, "init --rows made.csv").status, 0);
+    }
+    // A file that was there stays.
+    r.folder.write("mine.db", "");
+    assert_eq!(r.site_on("sqlite:mine.db", "init --rows spoilt.csv").status, 1);
+    assert!(r.path("mine.db").exists());
+}
+
 /// The export as operators make it without rekek-site.
 #[test]
 fn an_export_that_psql_wrote_is_as_good() {
@@ -122,8 +147,16 @@ fn a_batched_import_that_was_stopped_says_how_far_it_came_and_resumes() {
     let ids = r.ids();
     let mut other = r.session();
     other.run(&format!("BEGIN; SELECT FROM tenants WHERE organization_id = '{}' FOR UPDATE", ids[30]));
-    let ran = r.import("--batch-rows 5 --lock-timeout 1");
+    let ran = r.import("--batch-rows 5 --lock-timeout 1 --report stopped.json");
     assert_eq!(ran.status, 1);
+    // What was committed before is documented, though it ended by an error.
+    let report = ran.json();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&r.folder.read("stopped.json")).unwrap(), report);
+    let batches = report["batches_committed"].as_u64().unwrap();
+    assert_eq!(report["committed"].as_bool(), Some(false));
+    assert_eq!((counts(&ran)[0], counts(&ran)[3]), (batches * 5, 0));
+    let moved = "SELECT count(*) FROM tenants WHERE version LIKE 'V2-%'";
+    assert_eq!(r.value(moved), (batches * 5).to_string());
     assert!(ran.stderr.contains("another session held a lock for more than 1 s"), "{}", ran.stderr);
     assert!(ran.stderr.contains("batches with") && ran.stderr.contains("were committed"), "{}", ran.stderr);
     let left = r.fields_under("kv1");
