@@ -143,7 +143,9 @@ fn batches_are_committed_one_by_one_and_a_second_run_resumes() {
 
 #[test]
 fn a_batched_import_that_was_stopped_says_how_far_it_came_and_resumes() {
-    let r = Rehearsal::postgres(60).rewrapped();
+    let r = Rehearsal::postgres(60);
+    r.sql("UPDATE tenants SET version = 'V1-T1700000000000000'");
+    let r = r.rewrapped();
     let ids = r.ids();
     let mut other = r.session();
     other.run(&format!("BEGIN; SELECT FROM tenants WHERE organization_id = '{}' FOR UPDATE", ids[30]));
