@@ -15,6 +15,8 @@
 //!   locking the rows of both tables in order, and looking at the three values of every row
 //!   (fetched, decompressed, digested) twice, before they are replaced and after. With the bare
 //!   update their sum is a floor.
+//!
+//! What came of it, and what was tried, stands in `docs/import-benchmark.md`.
 
 #[allow(dead_code)]
 #[path = "../tests/site/cluster.rs"]
