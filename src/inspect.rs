@@ -10,7 +10,7 @@ use crate::pipeline::{ExportReader, PipelineError, row_at};
 use crate::report::Failure;
 use crate::row::{Field, KeyId, is_absent, printable};
 use crate::stop::Stop;
-use crate::table::{Format, Input, Layout};
+use crate::table::{Format, Input, Layout, TableError, guarded_rows};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -74,34 +74,38 @@ impl Inspection {
             || source.next(),
             || Ok(Scratch::default()),
             |scratch, (first_row, batch)| {
-                let texts = layout.texts(&batch);
                 let mut part = Census::new(&self.retired);
                 // Keyed hashes of (key id, nonce).
                 let mut nonces: Vec<(u64, u64)> = Vec::new();
-                for i in 0..batch.num_rows() {
-                    let row = row_at(&texts, first_row, i);
-                    part.row(|counted| {
-                        for field in Field::ALL {
-                            let text = row.fields[field.index()].filter(|text| !is_absent(Some(text)));
-                            let Some(text) = text else { continue };
-                            match envelope::read(text, scratch) {
-                                Ok(envelope) => {
-                                    counted.names(envelope.key_id);
-                                    if self.nonces {
-                                        let pair = (envelope.key_id, envelope.nonce);
-                                        nonces.push((hashers.0.hash_one(pair), hashers.1.hash_one(pair)));
+                guarded_rows(first_row, || {
+                    let texts = layout.texts(&batch);
+                    for i in 0..batch.num_rows() {
+                        let row = row_at(&texts, first_row, i);
+                        part.row(|counted| {
+                            for field in Field::ALL {
+                                let text = row.fields[field.index()].filter(|text| !is_absent(Some(text)));
+                                let Some(text) = text else { continue };
+                                match envelope::read(text, scratch) {
+                                    Ok(envelope) => {
+                                        counted.names(envelope.key_id);
+                                        if self.nonces {
+                                            let pair = (envelope.key_id, envelope.nonce);
+                                            nonces.push((hashers.0.hash_one(pair), hashers.1.hash_one(pair)));
+                                        }
                                     }
+                                    Err(error) => counted.malformed(Failure {
+                                        organization_id: printable(row.organization_id),
+                                        field: field.column().to_owned(),
+                                        error: format!("row {}: {error}", row.number),
+                                    }),
                                 }
-                                Err(error) => counted.malformed(Failure {
-                                    organization_id: printable(row.organization_id),
-                                    field: field.column().to_owned(),
-                                    error: format!("row {}: {error}", row.number),
-                                }),
                             }
-                        }
-                    });
-                }
-                Ok::<_, PipelineError>((part, nonces))
+                        });
+                    }
+                    Ok::<_, TableError>(())
+                })
+                .map_err(|source| PipelineError::Read { file: self.input.name(), source })?;
+                Ok((part, nonces))
             },
             |(part, nonces)| {
                 progress(part.rows);

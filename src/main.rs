@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     // What asks for help or makes no sense ends here, with status 0 or 2.
     let arguments = Arguments::parse();
     process::harden();
-    status::exit(PROGRAM, run(&arguments.command))
+    status::exit(PROGRAM, || run(&arguments.command))
 }
 
 fn run(command: &Command) -> anyhow::Result<Outcome> {

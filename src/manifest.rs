@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub const FORMAT: &str = "rekek-manifest/1";
 
 /// Bytes that a manifest may have: one that lists a million organizations fits.
-const BYTES_MAX: u64 = 512 << 20;
+const BYTES_MAX: u64 = 64 << 20;
 
 /// The document: see the module.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

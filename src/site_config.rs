@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Bytes that a configuration file may have.
-const BYTES_MAX: u64 = 16 << 20;
+const BYTES_MAX: u64 = 1 << 20;
 
 /// What `[machine_identity]` says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,14 @@
 //! It owns the formats (one file each beneath it), which columns a table must have, and how their
 //! text is reached whatever type it arrives in. It knows nothing of envelopes and keys. A batch
 //! is an Arrow record batch of at most [`BATCH_ROWS`] rows and about [`BATCH_BYTES`] bytes (one
-//! row of any size is always let through), so memory follows the batch and not the file.
+//! row of up to [`ROW_BYTES_MAX`] is always let through), so memory follows the batch and not the
+//! file.
+//!
+//! What a foreign file makes a reader hold beyond that is bounded too. An Arrow record batch is
+//! decoded whole, and so are the Parquet pages from which a batch is made: either may take 1 GiB, by
+//! what is there and by what is declared, decompressed; more is refused before it is allocated.
+//! (Whoever keeps several batches keeps as many of the largest rows: a re-wrap does, for each of its
+//! threads.) `tests/bounds.rs` holds files that lie about their lengths to 2 GiB of address space.
 
 mod arrow;
 mod build;
@@ -21,6 +28,7 @@ mod types;
 mod unique;
 
 pub use build::{TextBuilder, plain_text_type};
+pub use decoder::guarded_rows;
 pub use format::{Compression, Format, Input, OpenOptions, create, open, standard_input};
 pub use layout::{Layout, Text, Texts};
 pub use unique::UniqueIds;
@@ -37,9 +45,9 @@ pub const BATCH_ROWS: usize = 512;
 /// Bytes after which a batch is closed.
 pub const BATCH_BYTES: usize = 1 << 20;
 
-/// Bytes that one record may have: a row of 64 MiB fits many times, a file that is one endless
-/// quoted value does not fill the memory.
-pub const RECORD_BYTES_MAX: usize = 512 << 20;
+/// Bytes that one row may have: one of 64 MiB goes through, a file that is one endless quoted value
+/// does not fill the memory.
+pub const ROW_BYTES_MAX: usize = 128 << 20;
 
 /// Columns a table may have; PostgreSQL's own limit is 1,600.
 const COLUMNS_MAX: usize = 4096;

@@ -15,7 +15,7 @@ use crate::report::LISTED_MAX;
 use crate::row::{Field, KeyId, OrgId, SourceDigest, is_absent, printable};
 use crate::secret::Plaintext;
 use crate::stop::Stop;
-use crate::table::{FileFacts, Format, Input, Layout, Text};
+use crate::table::{FileFacts, Format, Input, Layout, TableError, Text, guarded_rows};
 use arrow::array::{Array as _, RecordBatch};
 use arrow::datatypes::Schema;
 use join::{Join, Joined, Place};
@@ -180,7 +180,7 @@ impl Verification<'_> {
                     || output.next(),
                     || Ok(Opener::default()),
                     |opener, (first, batch)| {
-                        Ok::<_, PipelineError>(self.alone(opener, &ours, target, first, &batch))
+                        self.guarded(first, || self.alone(opener, &ours, target, first, &batch))
                     },
                     |part: Part| {
                         progress(part.rows);
@@ -199,7 +199,8 @@ impl Verification<'_> {
                     || join.next(),
                     || Ok((Opener::default(), Opener::default())),
                     |openers, joined: Vec<Joined>| {
-                        Ok::<_, PipelineError>(self.joined(openers, &ours, theirs, target, &joined))
+                        let first = joined.first().map_or(0, Joined::number);
+                        self.guarded(first, || self.joined(openers, &ours, theirs, target, &joined))
                     },
                     |part: Part| {
                         progress(part.rows);
@@ -237,6 +238,12 @@ impl Verification<'_> {
             input: output_file,
             source: source_file,
         })
+    }
+
+    /// Looks at rows; a panic over them is an error of the file.
+    fn guarded(&self, first_row: u64, look: impl FnOnce() -> Part) -> Result<Part, PipelineError> {
+        let part: Result<Part, TableError> = guarded_rows(first_row, || Ok(look()));
+        part.map_err(|source| PipelineError::Read { file: self.input.name(), source })
     }
 
     /// The organizations that were selected.

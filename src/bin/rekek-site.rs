@@ -71,13 +71,12 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return site::usage(&error),
     };
-    let result = match arguments.command {
+    status::exit(PROGRAM, || match arguments.command {
         Command::Export(arguments) => site_export::run(&arguments),
         Command::Inspect(arguments) => site_inspect::run(&arguments),
         Command::Import(arguments) => site_import::run(&arguments),
         Command::Init(arguments) => site_init::run(&arguments),
         Command::Completions(arguments) => shell::completions(&arguments, Arguments::command()),
         Command::Man(arguments) => shell::man(&arguments, Arguments::command()),
-    };
-    status::exit(PROGRAM, result)
+    })
 }

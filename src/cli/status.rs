@@ -4,8 +4,9 @@
 
 use crate::people::say;
 use rekek::stop::Stop;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// How a command that ran to its end ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,8 +27,22 @@ pub struct Usage(pub String);
 #[error("interrupted")]
 pub struct Interrupted;
 
-/// Says the last line and chooses the exit status.
-pub fn exit(program: &str, result: anyhow::Result<Outcome>) -> ExitCode {
+/// Runs a command, says the last line and chooses the exit status.
+///
+/// Nothing is ever printed of a panic but its place: its message could quote a value. One that the
+/// library made an error of (a decoder's, below a reader) is not seen at all; any other is a fault
+/// of the program and ends it, with a line like every other error.
+pub fn exit(program: &str, run: impl FnOnce() -> anyhow::Result<Outcome>) -> ExitCode {
+    static PLACE: Mutex<String> = Mutex::new(String::new());
+    panic::set_hook(Box::new(|info| {
+        if let (Some(at), Ok(mut place)) = (info.location(), PLACE.lock()) {
+            *place = format!("{}:{}", at.file(), at.line());
+        }
+    }));
+    let result = panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        let place = PLACE.lock().map(|place| place.clone()).unwrap_or_default();
+        Err(anyhow::anyhow!("this is a fault of {program} itself, at {place}: please report it"))
+    });
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::No(line)) => {

@@ -7,7 +7,7 @@ use crate::census::add_bounded;
 use crate::report::{Failure, RewrapCounts};
 use crate::rewrap::{Failed, Outcome, Reason, Rewrapper, Row, VerifiedRow, Work};
 use crate::row::{Field, OrgId, Sha256Digest, SourceDigest, is_absent, printable};
-use crate::table::{Layout, TableError, TableRows, TextBuilder, Texts, plain_text_type};
+use crate::table::{Layout, TableError, TableRows, TextBuilder, Texts, guarded_rows, plain_text_type};
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Field as Column, Schema, SchemaRef};
 use std::collections::{BTreeMap, HashSet};
@@ -90,6 +90,17 @@ pub struct Done {
 /// Re-wraps a batch. `first_row` is the number of its first row, `target` the target's place in
 /// the keyring of `keys` keys.
 pub fn rewrap(
+    rewrapper: &mut Rewrapper<'_>,
+    columns: &Columns,
+    scope: Option<&Scope>,
+    target: usize,
+    first_row: u64,
+    batch: &RecordBatch,
+) -> Result<Done, super::PipelineError> {
+    guarded_rows(first_row, || rewrap_rows(rewrapper, columns, scope, target, first_row, batch))
+}
+
+fn rewrap_rows(
     rewrapper: &mut Rewrapper<'_>,
     columns: &Columns,
     scope: Option<&Scope>,

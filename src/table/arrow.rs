@@ -8,7 +8,7 @@
 //!
 //! A batch is held in memory as the file has it, and given out in slices that share that memory.
 
-use super::decoder::{arrow_error, guarded};
+use super::decoder::arrow_error;
 use super::slices::Slices;
 use super::source::{FileAt, HashedRead, WholeDigest};
 use super::types::replaced;
@@ -27,12 +27,11 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::sync::Arc;
 
-/// Bytes that a message may have, as it stands in the file and decompressed. A batch is in memory
-/// whole; 32-bit offsets end a text column at 2 GiB anyway.
-const MESSAGE_BYTES_MAX: u64 = 2 << 30;
+/// Bytes that a message may have, in the file and decompressed together. A batch is in memory whole.
+const MESSAGE_BYTES_MAX: u64 = 1 << 30;
 
 /// Bytes that a message's metadata, or a file's footer, may have.
-const METADATA_BYTES_MAX: u64 = 64 << 20;
+const METADATA_BYTES_MAX: u64 = 16 << 20;
 
 /// Bytes allocated for a stream's message before any of them has arrived.
 const UNSEEN_BYTES: u64 = 16 << 20;
@@ -42,8 +41,6 @@ const BUFFER_BYTES: usize = 1 << 16;
 
 const CONTINUATION: [u8; 4] = [0xff; 4];
 const MAGIC: &[u8; 6] = b"ARROW1";
-const STREAM: &str = "Arrow stream";
-const FILE: &str = "Arrow file";
 
 /// An encapsulated message: its prefix and metadata, then its body.
 struct Message {
@@ -198,7 +195,7 @@ fn check_batch(batch: &ipc::RecordBatch, body: &[u8]) -> Result<u64, TableError>
             memory = memory.saturating_add(declared.max(0) as u64);
         }
     }
-    if memory > MESSAGE_BYTES_MAX * 2 {
+    if memory > MESSAGE_BYTES_MAX {
         return Err(too_large(memory));
     }
     Ok(memory)
@@ -222,16 +219,14 @@ pub(super) struct ArrowStreamReader {
 impl ArrowStreamReader {
     pub(super) fn new(bytes: Box<dyn Read + Send>) -> Result<Self, TableError> {
         let mut input = HashedRead::new(bytes);
-        guarded(STREAM, || {
-            let first = next_message(&mut input)?;
-            let message = first.ok_or_else(|| malformed("a stream without a schema"))?;
-            let header = message.header()?;
-            let schema = header
-                .header_as_schema()
-                .ok_or_else(|| malformed("a stream that does not begin with its schema"))?;
-            let decoder = Decoder::new(Arc::new(schema_of(schema)?))?;
-            Ok(ArrowStreamReader { input, decoder, ended: false })
-        })
+        let first = next_message(&mut input)?;
+        let message = first.ok_or_else(|| malformed("a stream without a schema"))?;
+        let header = message.header()?;
+        let schema = header
+            .header_as_schema()
+            .ok_or_else(|| malformed("a stream that does not begin with its schema"))?;
+        let decoder = Decoder::new(Arc::new(schema_of(schema)?))?;
+        Ok(ArrowStreamReader { input, decoder, ended: false })
     }
 }
 
@@ -290,25 +285,23 @@ impl TableReader for ArrowStreamReader {
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError> {
-        guarded(STREAM, || {
-            loop {
-                if let Some(batch) = self.decoder.slices.take() {
-                    return Ok(Some(batch));
-                }
-                if self.ended {
-                    return Ok(None);
-                }
-                match next_message(&mut self.input)? {
-                    Some(message) => self.decoder.message(&message)?,
-                    None => {
-                        self.ended = true;
-                        if self.input.read(&mut [0])? > 0 {
-                            return Err(malformed("there are bytes after the stream's end marker"));
-                        }
+        loop {
+            if let Some(batch) = self.decoder.slices.take()? {
+                return Ok(Some(batch));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            match next_message(&mut self.input)? {
+                Some(message) => self.decoder.message(&message)?,
+                None => {
+                    self.ended = true;
+                    if self.input.read(&mut [0])? > 0 {
+                        return Err(malformed("there are bytes after the stream's end marker"));
                     }
                 }
             }
-        })
+        }
     }
 
     fn finish(&mut self) -> Result<FileFacts, TableError> {
@@ -327,7 +320,7 @@ pub(super) struct ArrowFileReader {
 impl ArrowFileReader {
     pub(super) fn new(file: File, stop: &Stop) -> Result<Self, TableError> {
         let file = Arc::new(FileAt::new(file)?);
-        let (decoder, blocks) = guarded(FILE, || read_footer(&file))?;
+        let (decoder, blocks) = read_footer(&file)?;
         let digest = WholeDigest::start(Arc::clone(&file), stop)?;
         Ok(ArrowFileReader { file, blocks: blocks.into_iter(), decoder, digest })
     }
@@ -412,19 +405,17 @@ impl TableReader for ArrowFileReader {
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError> {
-        guarded(FILE, || {
-            loop {
-                if let Some(batch) = self.decoder.slices.take() {
-                    return Ok(Some(batch));
-                }
-                let Some(block) = self.blocks.next() else { return Ok(None) };
-                let message = block_message(&self.file, &block)?;
-                if message.header()?.header_type() != MessageHeader::RecordBatch {
-                    return Err(malformed("no record batch stands where the footer says one does"));
-                }
-                self.decoder.message(&message)?;
+        loop {
+            if let Some(batch) = self.decoder.slices.take()? {
+                return Ok(Some(batch));
             }
-        })
+            let Some(block) = self.blocks.next() else { return Ok(None) };
+            let message = block_message(&self.file, &block)?;
+            if message.header()?.header_type() != MessageHeader::RecordBatch {
+                return Err(malformed("no record batch stands where the footer says one does"));
+            }
+            self.decoder.message(&message)?;
+        }
     }
 
     fn finish(&mut self) -> Result<FileFacts, TableError> {

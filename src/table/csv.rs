@@ -15,7 +15,7 @@ use super::layout::is_text;
 use super::source::HashedRead;
 use super::spelling::{has_spelling, spell};
 use super::{
-    BATCH_BYTES, BATCH_ROWS, COLUMNS_MAX, FileFacts, RECORD_BYTES_MAX, TableError, TableReader, TableRows,
+    BATCH_BYTES, BATCH_ROWS, COLUMNS_MAX, FileFacts, ROW_BYTES_MAX, TableError, TableReader, TableRows,
     TableWriter, Text,
 };
 use crate::row::printable;
@@ -174,10 +174,10 @@ impl Records {
             self.record = 0..self.record.len();
         }
         let held = self.buffer.len();
-        if held > RECORD_BYTES_MAX {
+        if held > ROW_BYTES_MAX {
             return Err(TableError::Record {
                 line: self.line,
-                what: format!("the record is longer than {RECORD_BYTES_MAX} bytes"),
+                what: format!("the record is longer than {ROW_BYTES_MAX} bytes"),
             });
         }
         if self.buffer.capacity() > 16 * BLOCK && held < BLOCK {
@@ -559,12 +559,12 @@ mod tests {
         impl Read for Endless {
             fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
                 self.0 += buf.len() as u64;
-                assert!(self.0 < 2 * RECORD_BYTES_MAX as u64, "it goes on reading");
+                assert!(self.0 < 2 * ROW_BYTES_MAX as u64, "it goes on reading");
                 buf.fill(b'x');
                 Ok(buf.len())
             }
         }
         let error = CsvReader::new(Box::new(Endless(0))).map(drop).unwrap_err().to_string();
-        assert_eq!(error, format!("line 1: the record is longer than {RECORD_BYTES_MAX} bytes"));
+        assert_eq!(error, format!("line 1: the record is longer than {ROW_BYTES_MAX} bytes"));
     }
 }

@@ -1,5 +1,6 @@
 //! Which format a file has, and opening it.
 
+use super::decoder::{guarded_reader, guarded_writer};
 use super::{TableError, TableReader, TableWriter, arrow, csv, parquet};
 use crate::stop::Stop;
 use ::arrow::datatypes::SchemaRef;
@@ -122,12 +123,13 @@ pub fn open(input: &Input, options: &OpenOptions) -> Result<Box<dyn TableReader>
     let bytes = |file| -> Box<dyn Read + Send> {
         if regular { Box::new(file) } else { Box::new(Waiting { file, stop: options.stop.clone() }) }
     };
-    Ok(match format {
-        Format::Csv => Box::new(csv::CsvReader::new(bytes(file))?),
-        Format::Arrows => Box::new(arrow::ArrowStreamReader::new(bytes(file))?),
-        Format::Arrow => Box::new(arrow::ArrowFileReader::new(file, &options.stop)?),
-        Format::Parquet => Box::new(parquet::ParquetReader::new(file, &options.stop)?),
-    })
+    let stop = &options.stop;
+    match format {
+        Format::Csv => guarded_reader("CSV file", || csv::CsvReader::new(bytes(file))),
+        Format::Arrows => guarded_reader("Arrow stream", || arrow::ArrowStreamReader::new(bytes(file))),
+        Format::Arrow => guarded_reader("Arrow file", || arrow::ArrowFileReader::new(file, stop)),
+        Format::Parquet => guarded_reader("Parquet file", || parquet::ParquetReader::new(file, stop)),
+    }
 }
 
 /// Opens an input by its name; says whether it is a regular file.
@@ -174,17 +176,24 @@ pub fn create<W: Write + Send + 'static>(
     compression: Compression,
     schema: &SchemaRef,
 ) -> Result<Box<dyn TableWriter<W>>, TableError> {
-    Ok(match format {
+    let name = format.name();
+    match format {
         Format::Csv => {
             if !matches!(compression, Compression::Usual | Compression::None) {
                 return Err(TableError::Table("CSV has no compression".into()));
             }
-            Box::new(csv::CsvWriter::new(to, schema)?)
+            guarded_writer(name, || csv::CsvWriter::new(to, schema))
         }
-        Format::Parquet => Box::new(parquet::ParquetWriter::new(to, schema, parquet::codec(compression))?),
-        Format::Arrow => Box::new(arrow::ArrowWriter::file(to, schema, arrow::codec(compression)?)?),
-        Format::Arrows => Box::new(arrow::ArrowWriter::stream(to, schema, arrow::codec(compression)?)?),
-    })
+        Format::Parquet => {
+            guarded_writer(name, || parquet::ParquetWriter::new(to, schema, parquet::codec(compression)))
+        }
+        Format::Arrow => {
+            guarded_writer(name, || arrow::ArrowWriter::file(to, schema, arrow::codec(compression)?))
+        }
+        Format::Arrows => {
+            guarded_writer(name, || arrow::ArrowWriter::stream(to, schema, arrow::codec(compression)?))
+        }
+    }
 }
 
 /// Standard input, for whatever is read from it: a table, keys, organizations. A wait for it ends

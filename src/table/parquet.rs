@@ -3,19 +3,20 @@
 //! It owns how a Parquet file is read in small batches and written in row groups of bounded size.
 //! A file's own schema, its Arrow types and its key-value metadata are kept as they are. It never
 //! trusts a length, a count or a tree of columns that the file only declares ([`check_footer`],
-//! [`CheckedPages`]), and never puts ciphertext into statistics, where it would stand a second
+//! [`Allowed`]), and never puts ciphertext into statistics, where it would stand a second
 //! time and outside of what a reader expects to be secret.
 //!
 //! Text and binary columns are decoded as views, which share the pages' memory, and are copied
 //! into the declared type only batch by batch: a dictionary-encoded value of 100 MiB in every row
 //! of a page then costs 100 MiB and not as many times that as there are rows.
 
-use super::decoder::{guarded, parquet_error};
+use super::decoder::{arrow_error, parquet_error};
 use super::slices::Slices;
 use super::source::{FileAt, WholeDigest};
 use super::types::replaced;
 use super::{
-    BATCH_BYTES, BATCH_ROWS, COLUMNS_MAX, FileFacts, TableError, TableReader, TableRows, TableWriter,
+    BATCH_BYTES, BATCH_ROWS, COLUMNS_MAX, FileFacts, ROW_BYTES_MAX, TableError, TableReader, TableRows,
+    TableWriter,
 };
 use crate::row::{Field, ORGANIZATION_ID, printable};
 use crate::stop::Stop;
@@ -27,32 +28,34 @@ use ::parquet::arrow::{
     ArrowSchemaConverter, ArrowWriter, FieldLevels, ProjectionMask, parquet_to_arrow_field_levels,
     parquet_to_arrow_schema,
 };
-use ::parquet::basic::{Compression as Codec, ZstdLevel};
+use ::parquet::basic::{Compression as Codec, Encoding, ZstdLevel};
 use ::parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
 use ::parquet::errors::{ParquetError, Result as ParquetResult};
 use ::parquet::file::metadata::{KeyValue, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use ::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use ::parquet::file::reader::{ChunkReader, Length};
 use ::parquet::file::serialized_reader::SerializedPageReader;
-use ::parquet::schema::types::ColumnPath;
+use ::parquet::schema::types::{ColumnDescPtr, ColumnPath};
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of decoded pages that one batch may need. DuckDB writes pages of up to 100 MiB for each
 /// column; ten such columns still fit.
-const PAGES_BYTES_MAX: u64 = 2 << 30;
+const PAGES_BYTES_MAX: u64 = 1 << 30;
 
-/// Bytes that a file's directory may have: some 10 KiB a row group are usual.
-const FOOTER_BYTES_MAX: u32 = 256 << 20;
+/// Bytes that a page's header may have: a few dozen, or some kilobytes where it has statistics.
+const PAGE_HEADER_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes that a file's directory may have: some 10 KiB a row group are usual, and decoded it takes
+/// some twenty times as much at the worst.
+const FOOTER_BYTES_MAX: u32 = 32 << 20;
 
 /// How deep columns may be nested. A guard of the stack, far above what anybody writes.
 const NESTING_MAX: usize = 64;
-
-const FORMAT: &str = "Parquet file";
 
 /// Reads a Parquet file.
 pub(super) struct ParquetReader {
@@ -64,7 +67,9 @@ pub(super) struct ParquetReader {
     group: usize,
     group_rows: i64,
     batches: Option<ParquetRecordBatchReader>,
-    pages_bytes: Arc<AtomicU64>,
+    /// Bytes that a row takes even where all of it is null.
+    fixed_bytes: u64,
+    memory: Arc<PageMemory>,
     slices: Slices,
     digest: WholeDigest,
 }
@@ -72,17 +77,21 @@ pub(super) struct ParquetReader {
 impl ParquetReader {
     pub(super) fn new(file: File, stop: &Stop) -> Result<Self, TableError> {
         let file = Arc::new(FileAt::new(file)?);
-        let (metadata, schema, levels) = guarded(FORMAT, || {
-            let metadata = read_footer(&file)?;
-            let descriptor = metadata.file_metadata().schema_descr();
-            let key_values = metadata.file_metadata().key_value_metadata();
-            let schema = parquet_to_arrow_schema(descriptor, key_values)
-                .map_err(|e| parquet_error("the schema", e))?;
-            let hint = schema.fields().iter().map(as_view).collect();
-            let levels = parquet_to_arrow_field_levels(descriptor, ProjectionMask::all(), Some(&hint))
-                .map_err(|e| parquet_error("the schema", e))?;
-            Ok((Arc::new(metadata), Arc::new(schema), levels))
-        })?;
+        let metadata = Arc::new(read_footer(&file)?);
+        let descriptor = metadata.file_metadata().schema_descr();
+        let key_values = metadata.file_metadata().key_value_metadata();
+        let schema =
+            parquet_to_arrow_schema(descriptor, key_values).map_err(|e| parquet_error("the schema", e))?;
+        let fixed_bytes = schema.fields().iter().map(|c| fixed_bytes(c.data_type())).sum();
+        if fixed_bytes > ROW_BYTES_MAX as u64 {
+            return Err(TableError::Table(format!(
+                "its columns of fixed width make a row of {fixed_bytes} bytes; more than {ROW_BYTES_MAX} are not read"
+            )));
+        }
+        let hint = schema.fields().iter().map(as_view).collect();
+        let levels = parquet_to_arrow_field_levels(descriptor, ProjectionMask::all(), Some(&hint))
+            .map_err(|e| parquet_error("the schema", e))?;
+        let schema = Arc::new(schema);
         let digest = WholeDigest::start(Arc::clone(&file), stop)?;
         Ok(ParquetReader {
             file,
@@ -92,7 +101,8 @@ impl ParquetReader {
             group: 0,
             group_rows: 0,
             batches: None,
-            pages_bytes: Arc::default(),
+            fixed_bytes,
+            memory: Arc::default(),
             slices: Slices::default(),
             digest,
         })
@@ -110,18 +120,18 @@ impl ParquetReader {
                         file: Arc::clone(&self.file),
                         metadata: Arc::clone(&self.metadata),
                         group: self.group,
-                        bytes: Arc::clone(&self.pages_bytes),
+                        memory: Arc::clone(&self.memory),
                     };
-                    let rows = batch_rows(group);
+                    let rows = batch_rows(group, self.fixed_bytes);
                     none.insert(
                         ParquetRecordBatchReader::try_new_with_row_groups(&self.levels, &pages, rows, None)
                             .map_err(fail)?,
                     )
                 }
             };
-            self.pages_bytes.store(0, Ordering::Relaxed);
+            self.memory.begin_batch();
             if let Some(batch) = batches.next() {
-                let batch = batch.map_err(|e| super::decoder::arrow_error(&place, e))?;
+                let batch = batch.map_err(|e| arrow_error(&place, e))?;
                 self.group_rows += batch.num_rows() as i64;
                 return Ok(Some(batch));
             }
@@ -133,6 +143,7 @@ impl ParquetReader {
                 )));
             }
             self.batches = None;
+            self.memory.clear();
             self.group += 1;
             self.group_rows = 0;
         }
@@ -143,8 +154,7 @@ impl ParquetReader {
     fn declared(&self, batch: &RecordBatch) -> Result<RecordBatch, TableError> {
         let columns = batch.columns().iter().zip(self.schema.fields());
         let columns = columns.map(|(array, column)| in_type(array, column)).collect::<Result<_, _>>()?;
-        RecordBatch::try_new(Arc::clone(&self.schema), columns)
-            .map_err(|e| super::decoder::arrow_error("the columns", e))
+        RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|e| arrow_error("the columns", e))
     }
 }
 
@@ -156,7 +166,7 @@ fn in_type(array: &ArrayRef, column: &Column) -> Result<ArrayRef, TableError> {
     }
     let options = CastOptions { safe: false, ..Default::default() };
     cast_with_options(array, column.data_type(), &options)
-        .map_err(|e| super::decoder::arrow_error(&format!("the column {}", printable(column.name())), e))
+        .map_err(|e| arrow_error(&format!("the column {}", printable(column.name())), e))
 }
 
 impl TableReader for ParquetReader {
@@ -165,17 +175,15 @@ impl TableReader for ParquetReader {
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError> {
-        guarded(FORMAT, || {
-            loop {
-                if let Some(slice) = self.slices.take() {
-                    return Ok(Some(self.declared(&slice)?));
-                }
-                match self.decode()? {
-                    Some(batch) => self.slices.put(batch),
-                    None => return Ok(None),
-                }
+        loop {
+            if let Some(slice) = self.slices.take()? {
+                return Ok(Some(self.declared(&slice)?));
             }
-        })
+            match self.decode()? {
+                Some(batch) => self.slices.put(batch),
+                None => return Ok(None),
+            }
+        }
     }
 
     fn finish(&mut self) -> Result<FileFacts, TableError> {
@@ -185,7 +193,7 @@ impl TableReader for ParquetReader {
 
 /// How many rows to decode at once, by the average row of the group. A little less than fills a
 /// batch, so that an even table's batches are not each cut in a big and a tiny one.
-fn batch_rows(group: &RowGroupMetaData) -> usize {
+fn batch_rows(group: &RowGroupMetaData, fixed_bytes: u64) -> usize {
     let rows = u64::try_from(group.num_rows()).unwrap_or(0).max(1);
     let bytes: u64 = group
         .columns()
@@ -197,9 +205,24 @@ fn batch_rows(group: &RowGroupMetaData) -> usize {
             u64::try_from(encoded.max(values)).unwrap_or(0)
         })
         .fold(0, u64::saturating_add);
-    let row = (bytes / rows).max(1);
+    let row = (bytes / rows).max(fixed_bytes).max(1);
     let budget = (BATCH_BYTES - BATCH_BYTES / 16) as u64;
     usize::try_from(budget / row).unwrap_or(BATCH_ROWS).clamp(1, BATCH_ROWS)
+}
+
+/// Bytes that a value of this type takes even where it is null: a column of fixed width is decoded
+/// with room for every row, and the width is only declared.
+fn fixed_bytes(data_type: &DataType) -> u64 {
+    match data_type {
+        DataType::FixedSizeBinary(width) => u64::try_from(*width).unwrap_or(u64::MAX),
+        DataType::FixedSizeList(column, n) => {
+            u64::try_from(*n).unwrap_or(u64::MAX).saturating_mul(fixed_bytes(column.data_type()).max(1))
+        }
+        DataType::Struct(columns) => {
+            columns.iter().map(|c| fixed_bytes(c.data_type())).fold(0, u64::saturating_add)
+        }
+        other => other.primitive_width().unwrap_or(16) as u64,
+    }
 }
 
 /// The column with text or binary as views.
@@ -249,7 +272,15 @@ fn read_footer(file: &FileAt) -> Result<ParquetMetaData, TableError> {
 fn check_footer(footer: &[u8]) -> Result<(), &'static str> {
     let mut thrift = Thrift(footer);
     let mut last = 0;
+    let mut columns = None;
     while let Some((id, kind)) = thrift.field(&mut last)? {
+        if id == 4 && kind == Thrift::LIST {
+            let (groups, _) = Thrift(thrift.0).list()?;
+            // The least that a row group has: two numbers, a list, and their field headers.
+            if groups > thrift.0.len() as u64 / 8 {
+                return Err("it declares more row groups than it has");
+            }
+        }
         if id == 2 && kind == Thrift::LIST {
             let (size, kind) = thrift.list()?;
             if kind != Thrift::STRUCT {
@@ -275,17 +306,22 @@ fn check_footer(footer: &[u8]) -> Result<(), &'static str> {
                     open.push(children);
                 }
             }
-            return Ok(());
+            columns = Some(size);
+            continue;
+        }
+        if matches!((id, kind), (2 | 4, other) if other != Thrift::LIST) {
+            return Err(Thrift::CUT);
         }
         thrift.skip(kind, NESTING_MAX)?;
     }
-    Err("the list of columns is missing")
+    columns.map(drop).ok_or("the list of columns is missing")
 }
 
 /// As much of Thrift's compact protocol as [`check_footer`] needs.
 struct Thrift<'a>(&'a [u8]);
 
 impl Thrift<'_> {
+    const I32: u8 = 5;
     const LIST: u8 = 9;
     const STRUCT: u8 = 12;
     const CUT: &'static str = "it is cut short or malformed";
@@ -342,11 +378,12 @@ impl Thrift<'_> {
     /// Passes over a `SchemaElement`; returns its `num_children`.
     fn num_children(&mut self) -> Result<u64, &'static str> {
         const NUM_CHILDREN: i64 = 5;
-        const I32: u8 = 5;
         let (mut last, mut children) = (0, 0);
         while let Some((id, kind)) = self.field(&mut last)? {
-            if (id, kind) == (NUM_CHILDREN, I32) {
+            if (id, kind) == (NUM_CHILDREN, Self::I32) {
                 children = u64::try_from(self.zigzag()?).map_err(|_| Self::CUT)?;
+            } else if id == NUM_CHILDREN {
+                return Err(Self::CUT);
             } else {
                 self.skip(kind, NESTING_MAX)?;
             }
@@ -384,7 +421,7 @@ struct GroupPages {
     file: Arc<FileAt>,
     metadata: Arc<ParquetMetaData>,
     group: usize,
-    bytes: Arc<AtomicU64>,
+    memory: Arc<PageMemory>,
 }
 
 impl RowGroups for GroupPages {
@@ -396,15 +433,26 @@ impl RowGroups for GroupPages {
         let chunk = self.metadata.row_group(self.group).column(column);
         let (start, length) = chunk.byte_range();
         self.file.check_range(start, length)?;
-        let inflates = matches!(chunk.compression(), Codec::GZIP(_));
-        let file = Arc::new(Chunks { file: Arc::clone(&self.file), inflates });
-        let pages = SerializedPageReader::new(file, chunk, self.num_rows(), None)?;
-        let pages = CheckedPages {
-            pages,
+        let allowed = Allowed {
             left: u64::try_from(chunk.uncompressed_size()).unwrap_or(0),
-            bytes: Arc::clone(&self.bytes),
+            memory: Arc::clone(&self.memory),
+            page: PageHeader::default(),
+            data_page: 0,
+            repeats: chunk.column_descr().max_rep_level() > 0,
         };
-        Ok(Box::new(Once(Some(pages))))
+        let chunks = Arc::new(Chunks {
+            file: Arc::clone(&self.file),
+            codec: chunk.compression(),
+            allowed: Arc::new(Mutex::new(allowed)),
+        });
+        let allowed = Arc::clone(&chunks.allowed);
+        // What is inflated here must not be inflated there again.
+        let plain = match chunk.compression() {
+            Codec::GZIP(_) => chunk.clone().into_builder().set_compression(Codec::UNCOMPRESSED).build()?,
+            _ => chunk.clone(),
+        };
+        let pages = SerializedPageReader::new(chunks, &plain, self.num_rows(), None)?;
+        Ok(Box::new(Once(Some(CheckedPages { pages, allowed, column: chunk.column_descr_ptr() }))))
     }
 
     fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
@@ -428,35 +476,210 @@ impl Iterator for Once {
 
 impl PageIterator for Once {}
 
-/// The pages of a column chunk, held to what the directory says of them.
-///
-/// The batch size is chosen by the sizes in the directory; if the pages could be larger than
-/// that, a small file could ask for any amount of memory.
-struct CheckedPages {
-    pages: SerializedPageReader<Chunks>,
-    /// What the directory still allows this chunk.
-    left: u64,
-    /// What all pages for the present batch came to.
-    bytes: Arc<AtomicU64>,
+/// Bytes that decoded pages take in memory.
+#[derive(Default)]
+struct PageMemory {
+    /// Of the present batch.
+    batch: AtomicU64,
+    /// Of the pages from which the columns will read on.
+    open: AtomicU64,
 }
 
-impl PageReader for CheckedPages {
-    fn get_next_page(&mut self) -> ParquetResult<Option<Page>> {
-        let Some(page) = self.pages.get_next_page()? else { return Ok(None) };
-        let bytes = page.buffer().len() as u64;
-        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
-            ParquetError::General("a column's pages are larger than the file's directory says".into())
-        })?;
-        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > PAGES_BYTES_MAX {
+impl PageMemory {
+    /// The batch before is given away; what is open stays.
+    fn begin_batch(&self) {
+        self.batch.store(self.open.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// The row group has been read.
+    fn clear(&self) {
+        self.open.store(0, Ordering::Relaxed);
+    }
+
+    /// A column turns from a page to one of so many bytes.
+    fn turn(&self, from: u64, to: u64) -> ParquetResult<()> {
+        self.open.fetch_add(to.wrapping_sub(from), Ordering::Relaxed);
+        if self.batch.fetch_add(to, Ordering::Relaxed).saturating_add(to) > PAGES_BYTES_MAX {
             return Err(ParquetError::General(format!(
                 "the pages of a few rows take more than {PAGES_BYTES_MAX} bytes; \
                  write the file with smaller pages or row groups"
             )));
         }
-        // The decoder allocates by this count; no value is encoded in less than a byte.
-        if page.is_dictionary_page() && u64::from(page.num_values()) > bytes {
+        Ok(())
+    }
+}
+
+/// What a column chunk's pages are held to.
+///
+/// The batch size is chosen by the sizes in the directory; if the pages could be larger than
+/// that, a small file could ask for any amount of memory. The decoder makes room for a page by
+/// what the page's header declares, so the header is looked at before the decoder sees it.
+struct Allowed {
+    /// What the directory still allows this chunk.
+    left: u64,
+    memory: Arc<PageMemory>,
+    /// The page whose header was read last.
+    page: PageHeader,
+    /// Bytes of the data page that is open.
+    data_page: u64,
+    /// The column has lists: a single row may have any number of the values that a page declares.
+    repeats: bool,
+}
+
+impl Allowed {
+    fn take(&mut self, page: PageHeader) -> ParquetResult<()> {
+        let left = self.left.checked_sub(page.bytes);
+        self.left = left.ok_or_else(|| {
+            ParquetError::General("a column's pages are larger than the file's directory says".into())
+        })?;
+        // The decoder makes room by this count; no value of a dictionary has less than a byte.
+        if page.is_dictionary && page.values > page.bytes {
             return Err(ParquetError::General("a dictionary page declares more values than it has".into()));
         }
+        // A view, or two levels and a number.
+        const VALUE: u64 = 16;
+        let counted = if page.is_dictionary || self.repeats { page.values.saturating_mul(VALUE) } else { 0 };
+        // What is not compressed is taken as it stands in the file, whatever its size is said to be.
+        let bytes = page.bytes.max(page.compressed).saturating_add(counted);
+        let before = if page.is_dictionary { 0 } else { std::mem::replace(&mut self.data_page, bytes) };
+        self.page = page;
+        self.memory.turn(before, bytes)
+    }
+}
+
+/// As much of a page's header (`PageHeader` of parquet.thrift) as tells what its decoding takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct PageHeader {
+    is_dictionary: bool,
+    /// Bytes once it is decompressed.
+    bytes: u64,
+    /// Bytes in the file.
+    compressed: u64,
+    /// Values, nulls included.
+    values: u64,
+    /// Bytes of levels in front, which are not compressed (pages of the second version).
+    levels: u64,
+    /// The page is not compressed, whatever the chunk is (likewise).
+    is_plain: bool,
+}
+
+impl PageHeader {
+    fn read(thrift: &mut Thrift<'_>) -> Result<PageHeader, &'static str> {
+        const DICTIONARY: i64 = 2;
+        const KIND: &str = "a field of another type than it must have";
+        let mut page = PageHeader::default();
+        let mut last = 0;
+        let size = |n: i64| u64::try_from(n).map_err(|_| "a page of negative size");
+        while let Some((id, kind)) = thrift.field(&mut last)? {
+            match (id, kind) {
+                (1, Thrift::I32) => page.is_dictionary = thrift.zigzag()? == DICTIONARY,
+                (2, Thrift::I32) => page.bytes = size(thrift.zigzag()?)?,
+                (3, Thrift::I32) => page.compressed = size(thrift.zigzag()?)?,
+                (5 | 7 | 8, Thrift::STRUCT) => {
+                    let mut last = 0;
+                    while let Some((inner, kind)) = thrift.field(&mut last)? {
+                        match (id, inner, kind) {
+                            (_, 1, Thrift::I32) => page.values = page.values.max(size(thrift.zigzag()?)?),
+                            (8, 5 | 6, Thrift::I32) => {
+                                page.levels = page.levels.saturating_add(size(thrift.zigzag()?)?)
+                            }
+                            (8, 7, 1 | 2) => page.is_plain = kind == 2,
+                            (_, 1, _) | (8, 5..=7, _) => return Err(KIND),
+                            _ => thrift.skip(kind, NESTING_MAX)?,
+                        }
+                    }
+                }
+                // The decoder goes by the field's number alone, and must not see another size than is
+                // seen here.
+                (1 | 2 | 3 | 5 | 7 | 8, _) => return Err(KIND),
+                _ => thrift.skip(kind, NESTING_MAX)?,
+            }
+        }
+        Ok(page)
+    }
+
+    /// The header that stands at `start`.
+    fn at(file: &FileAt, start: u64) -> ParquetResult<PageHeader> {
+        let left = usize::try_from(file.len().saturating_sub(start)).unwrap_or(usize::MAX);
+        for window in [1 << 10, PAGE_HEADER_BYTES_MAX] {
+            let bytes = file.range(start, window.min(left))?;
+            match PageHeader::read(&mut Thrift(&bytes)) {
+                Ok(page) => return Ok(page),
+                Err(Thrift::CUT) if window < PAGE_HEADER_BYTES_MAX && window < left => {}
+                Err(what) => return Err(ParquetError::General(format!("a page's header: {what}"))),
+            }
+        }
+        unreachable!("the last window returns")
+    }
+}
+
+/// The pages of a column chunk, with a look at what their encoding declares.
+struct CheckedPages {
+    pages: SerializedPageReader<Chunks>,
+    allowed: Arc<Mutex<Allowed>>,
+    column: ColumnDescPtr,
+}
+
+impl CheckedPages {
+    /// Refuses a page of text whose decoder would make room by a number in it.
+    fn check_encoding(&self, page: &Page) -> ParquetResult<()> {
+        match page.encoding() {
+            // Each value may have the whole of the one before it, so that a small page holds any number of
+            // large ones; and how many it has is said in the middle of it.
+            Encoding::DELTA_BYTE_ARRAY => Err(ParquetError::General(
+                "a page has the encoding DELTA_BYTE_ARRAY, which cannot be read with care; \
+                 write the file with another encoding"
+                    .into(),
+            )),
+            Encoding::DELTA_LENGTH_BYTE_ARRAY => {
+                let values = self.values(page).and_then(|values| {
+                    let mut values = Thrift(values);
+                    // Two sizes of blocks, then the count.
+                    let _ = (values.varint().ok()?, values.varint().ok()?);
+                    values.varint().ok()
+                });
+                let values = values.filter(|n| *n <= u64::from(page.num_values())).ok_or_else(|| {
+                    ParquetError::General("a page's lengths are not as many as its values".into())
+                })?;
+                lock(&self.allowed).memory.turn(0, values * 4)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The values of a data page, behind its levels.
+    fn values<'a>(&self, page: &'a Page) -> Option<&'a [u8]> {
+        let buffer: &[u8] = page.buffer();
+        let (rep, def) = (self.column.max_rep_level(), self.column.max_def_level());
+        match page {
+            Page::DataPageV2 { def_levels_byte_len, rep_levels_byte_len, .. } => {
+                buffer.get((*def_levels_byte_len as usize).checked_add(*rep_levels_byte_len as usize)?..)
+            }
+            Page::DataPage { num_values, def_level_encoding, rep_level_encoding, .. } => {
+                let levels = |rest: &'a [u8], max: i16, encoding: &Encoding| -> Option<&'a [u8]> {
+                    if max <= 0 {
+                        return Some(rest);
+                    }
+                    let bits = u64::from(i16::BITS - max.leading_zeros());
+                    match encoding {
+                        Encoding::RLE => {
+                            let length = u32::from_le_bytes(*rest.first_chunk()?) as usize;
+                            rest.get(4..)?.get(length..)
+                        }
+                        _ => rest.get((u64::from(*num_values) * bits).div_ceil(8) as usize..),
+                    }
+                };
+                levels(levels(buffer, rep, rep_level_encoding)?, def, def_level_encoding)
+            }
+            Page::DictionaryPage { .. } => Some(buffer),
+        }
+    }
+}
+
+impl PageReader for CheckedPages {
+    fn get_next_page(&mut self) -> ParquetResult<Option<Page>> {
+        let Some(page) = self.pages.get_next_page()? else { return Ok(None) };
+        self.check_encoding(&page)?;
         Ok(Some(page))
     }
 
@@ -480,11 +703,15 @@ impl Iterator for CheckedPages {
     }
 }
 
-/// The file, as the decoder asks for it.
+fn lock(allowed: &Mutex<Allowed>) -> MutexGuard<'_, Allowed> {
+    allowed.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The file, as the decoder of a column chunk asks for it.
 struct Chunks {
     file: Arc<FileAt>,
-    /// The pages are compressed with gzip.
-    inflates: bool,
+    codec: Codec,
+    allowed: Arc<Mutex<Allowed>>,
 }
 
 impl Length for Chunks {
@@ -494,53 +721,61 @@ impl Length for Chunks {
 }
 
 impl ChunkReader for Chunks {
-    type T = BufReader<From>;
+    type T = BufReader<HeaderAt>;
 
     fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        // Only page headers are read this way, a few dozen bytes each.
-        Ok(BufReader::with_capacity(512, From { file: Arc::clone(&self.file), at: start }))
+        // Only page headers are read this way.
+        let header =
+            HeaderAt { file: Arc::clone(&self.file), at: start, unchecked: Some(Arc::clone(&self.allowed)) };
+        Ok(BufReader::with_capacity(512, header))
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
         let bytes = self.file.range(start, length)?;
-        if self.inflates {
-            check_gzip(&bytes, PAGES_BYTES_MAX)?;
+        let page = lock(&self.allowed).page;
+        match self.codec {
+            Codec::GZIP(_) if !page.is_plain => Ok(inflate(&bytes, page)?.into()),
+            // This old codec stands for three, and of the one that is tried last the decoder does not
+            // bound the output; LZ4 makes 255 bytes of one at the most.
+            Codec::LZ4 if bytes.len() as u64 * 255 > PAGES_BYTES_MAX => Err(ParquetError::General(
+                "a page compressed with the old LZ4 is too large to be read with care; \
+                 write the file with smaller pages, or with another compression"
+                    .into(),
+            )),
+            _ => Ok(bytes.into()),
         }
-        Ok(bytes.into())
     }
 }
 
-/// Refuses a page that gzip would blow up.
-///
-/// Of all codecs, it is the one for which the decoder takes no notice of the size in the page's
-/// header. Deflate makes 1,032 bytes of one at the most, so only a page of megabytes can exceed
-/// the limit, and only such a page is inflated here, into nothing, to see.
-fn check_gzip(page: &[u8], limit: u64) -> ParquetResult<()> {
-    const DEFLATE_RATIO: u64 = 1032;
-    if page.len() as u64 * DEFLATE_RATIO <= limit {
-        return Ok(());
+/// Inflates a page: of all codecs, gzip is the one for which the decoder takes no notice of the size
+/// in the page's header, and deflate makes a thousand bytes of one.
+fn inflate(bytes: &[u8], page: PageHeader) -> ParquetResult<Vec<u8>> {
+    let differs = || ParquetError::General("a page inflates to another size than its header says".into());
+    let levels = usize::try_from(page.levels).ok().filter(|n| *n <= bytes.len() && page.levels <= page.bytes);
+    let (levels, values) = bytes.split_at(levels.ok_or_else(differs)?);
+    let mut out = Vec::with_capacity(page.bytes as usize);
+    out.extend_from_slice(levels);
+    // Where nothing but nulls is left, nothing may stand there, not even an empty stream.
+    if page.bytes > page.levels {
+        MultiGzDecoder::new(values).take(page.bytes - page.levels + 1).read_to_end(&mut out)?;
     }
-    // The page begins with its levels where it is of the second version, which leaves no way to
-    // tell from here where the compressed part begins; that part must stand at the beginning.
-    let inflated = MultiGzDecoder::new(page).take(limit.saturating_add(1));
-    match io::copy(&mut { inflated }, &mut io::sink()) {
-        Ok(n) if n <= limit => Ok(()),
-        _ => Err(ParquetError::General(
-            "a page compressed with gzip is too large to be inflated with care; \
-             write the file with smaller pages, or with another compression"
-                .into(),
-        )),
-    }
+    if out.len() as u64 == page.bytes { Ok(out) } else { Err(differs()) }
 }
 
-/// The file from a place on.
-struct From {
+/// The file from a page's header on. The header is checked when the first byte of it is asked for:
+/// the decoder asks for a reader also where it has read the header before.
+struct HeaderAt {
     file: Arc<FileAt>,
     at: u64,
+    unchecked: Option<Arc<Mutex<Allowed>>>,
 }
 
-impl Read for From {
+impl Read for HeaderAt {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if let Some(allowed) = self.unchecked.take() {
+            let checked = PageHeader::at(&self.file, self.at).and_then(|page| lock(&allowed).take(page));
+            checked.map_err(io::Error::other)?;
+        }
         let left = self.file.len().saturating_sub(self.at);
         let n = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
         self.file.read_at(&mut buf[..n], self.at)?;
@@ -590,10 +825,7 @@ impl<W: Write + Send> ParquetWriter<W> {
         let schema = Arc::new(Schema::new_with_metadata(columns, schema.metadata().clone()));
         for column in schema.fields() {
             let alone = Schema::new(vec![Arc::clone(column)]);
-            guarded(FORMAT, || {
-                ArrowSchemaConverter::new().convert(&alone).map(drop).map_err(|_| cannot_hold(column))
-            })
-            .map_err(|_| cannot_hold(column))?;
+            ArrowSchemaConverter::new().convert(&alone).map_err(|_| cannot_hold(column))?;
         }
         let properties = properties(&schema, codec);
         let writer = ArrowWriter::try_new(Lent(Some(to)), Arc::clone(&schema), Some(properties))
@@ -673,7 +905,7 @@ impl<W: Write + Send> TableWriter<W> for ParquetWriter<W> {
         let columns = columns.map(|(array, column)| in_type(array, column)).collect::<Result<_, _>>()?;
         let fail = |e| parquet_error("the rows", e);
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)
-            .map_err(|e| super::decoder::arrow_error("the rows", e))?;
+            .map_err(|e| arrow_error("the rows", e))?;
         self.writer.write(&batch).map_err(fail)
     }
 
@@ -755,25 +987,23 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_gzip_would_blow_up_is_refused() {
+    fn a_page_is_inflated_to_the_size_that_it_declares_and_no_further() {
         let gzip = |bytes: &[u8]| {
             let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::best());
             encoder.write_all(bytes).unwrap();
             encoder.finish().unwrap()
         };
-        const LIMIT: u64 = 8 << 20;
+        let page = |bytes: u64, levels: u64| PageHeader { bytes, levels, ..PageHeader::default() };
         // A member of 1 MiB of nothing, repeated: gzip takes members as one text.
-        let nothing = gzip(&[0; 1 << 20]);
-        assert!(check_gzip(&nothing.repeat(8), LIMIT).is_ok());
-        assert!(check_gzip(&nothing.repeat(9), LIMIT).is_err());
-        let mut state = 1_u64;
-        let mut random = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (state >> 56) as u8
-        };
-        let dense = gzip(&(0..1 << 20).map(|_| random()).collect::<Vec<_>>());
-        assert!(dense.len() > 1 << 20 && check_gzip(&dense, LIMIT).is_ok());
-        assert!(check_gzip(&[b"levels", dense.as_slice()].concat(), LIMIT).is_err());
+        let nothing = gzip(&[0; 1 << 20]).repeat(3);
+        assert_eq!(inflate(&nothing, page(3 << 20, 0)).unwrap(), vec![0; 3 << 20]);
+        for wrong in [1, (3 << 20) - 1, (3 << 20) + 1, 1 << 29] {
+            assert!(inflate(&nothing, page(wrong, 0)).is_err(), "{wrong}");
+        }
+        let with_levels = [b"levels", nothing.as_slice()].concat();
+        assert_eq!(inflate(&with_levels, page((3 << 20) + 6, 6)).unwrap()[..6], *b"levels");
+        assert_eq!(inflate(b"levels", page(6, 6)).unwrap(), b"levels");
+        assert!(inflate(b"levels", page(6, 7)).is_err() && inflate(b"levels", page(5, 6)).is_err());
     }
 
     #[test]

@@ -3,25 +3,33 @@
 //! It owns how many bytes rows count for. It copies nothing: what it gives out are views of the
 //! batch it was given.
 
-use super::{BATCH_BYTES, BATCH_ROWS};
+use super::{BATCH_BYTES, BATCH_ROWS, ROW_BYTES_MAX, TableError};
 use ::arrow::array::{Array, ArrayRef, AsArray, ByteView, OffsetSizeTrait, RecordBatch};
 use ::arrow::datatypes::{BinaryType, ByteArrayType, DataType, LargeBinaryType, LargeUtf8Type, Utf8Type};
 
-/// What is left of a batch.
+/// What is left of a batch, and how far into the table it is.
 #[derive(Default)]
-pub(super) struct Slices(Option<RecordBatch>);
+pub(super) struct Slices {
+    rest: Option<RecordBatch>,
+    /// Rows given out, of all batches.
+    rows: u64,
+}
 
 impl Slices {
     /// Takes a batch to be given out.
     pub(super) fn put(&mut self, batch: RecordBatch) {
-        debug_assert!(self.0.is_none(), "the batch before was given out to its end");
-        self.0 = (batch.num_rows() > 0).then_some(batch);
+        debug_assert!(self.rest.is_none(), "the batch before was given out to its end");
+        self.rest = (batch.num_rows() > 0).then_some(batch);
     }
 
     /// The next rows: at most [`BATCH_ROWS`], and no more than [`BATCH_BYTES`] unless it is a
     /// single row.
-    pub(super) fn take(&mut self) -> Option<RecordBatch> {
-        let batch = self.0.take()?;
+    ///
+    /// # Errors
+    ///
+    /// A row that is larger than a row may be.
+    pub(super) fn take(&mut self) -> Result<Option<RecordBatch>, TableError> {
+        let Some(batch) = self.rest.take() else { return Ok(None) };
         let all = batch.num_rows().min(BATCH_ROWS);
         // The size grows with the rows, so the most that fits is found by halving.
         let (mut fits, mut too_many) = (1, all + 1);
@@ -36,11 +44,18 @@ impl Slices {
                 too_many = middle;
             }
         }
-        if fits == batch.num_rows() {
-            return Some(batch);
+        if fits == 1 && bytes_of_rows(&batch, 0, 1) > ROW_BYTES_MAX {
+            return Err(TableError::Row {
+                row: self.rows + 1,
+                what: format!("it has more than {ROW_BYTES_MAX} bytes; larger rows are not read"),
+            });
         }
-        self.0 = Some(batch.slice(fits, batch.num_rows() - fits));
-        Some(batch.slice(0, fits))
+        self.rows += fits as u64;
+        if fits == batch.num_rows() {
+            return Ok(Some(batch));
+        }
+        self.rest = Some(batch.slice(fits, batch.num_rows() - fits));
+        Ok(Some(batch.slice(0, fits)))
     }
 }
 
@@ -123,7 +138,7 @@ mod tests {
         let mut slices = Slices::default();
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
         slices.put(batch.clone());
-        let out: Vec<_> = std::iter::from_fn(|| slices.take()).collect();
+        let out: Vec<_> = std::iter::from_fn(|| slices.take().unwrap()).collect();
         let joined = ::arrow::compute::concat_batches(&batch.schema(), &out);
         assert_eq!(joined.unwrap(), batch, "nothing lost, nothing moved");
         out.iter().map(RecordBatch::num_rows).collect()

@@ -33,6 +33,18 @@ pub(super) enum Joined {
     GaveUp(Place),
 }
 
+impl Joined {
+    /// The row's number, in the file that it is of; in the output if it is in both.
+    pub(super) fn number(&self) -> u64 {
+        match self {
+            Joined::Both { output: place, .. }
+            | Joined::Missing(place)
+            | Joined::Extra(place)
+            | Joined::GaveUp(place) => place.number,
+        }
+    }
+}
+
 /// One file's rows, one after the other.
 struct Rows<'a> {
     reader: &'a mut ExportReader,
