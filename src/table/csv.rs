@@ -121,6 +121,8 @@ struct Records {
     found: usize,
     /// The text of values that had quotes within their quotes.
     unescaped: Vec<u8>,
+    /// The last read filled the room that it was given.
+    filled: bool,
     at_end: bool,
 }
 
@@ -155,6 +157,7 @@ impl Records {
             values: vec![],
             found: 0,
             unescaped: vec![],
+            filled: false,
             at_end: false,
         }
     }
@@ -183,15 +186,19 @@ impl Records {
         if self.buffer.capacity() > 16 * BLOCK && held < BLOCK {
             self.buffer.shrink_to(2 * BLOCK); // after a record of megabytes
         }
-        // In a record of megabytes, more at a time, so that what is held is moved seldom.
-        self.buffer.resize(held + BLOCK.max(held / 2), 0);
+        // In a record of megabytes, more at a time; but not from a pipe, which gives little at a time:
+        // room for half a record would be made, and wiped, for every few kilobytes of it.
+        let room = if self.filled { BLOCK.max(held / 2) } else { BLOCK };
+        self.buffer.resize(held + room, 0);
         let read = loop {
             match self.input.read(&mut self.buffer[held..]) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 read => break read,
             }
         };
-        self.buffer.truncate(held + *read.as_ref().unwrap_or(&0));
+        let n = *read.as_ref().unwrap_or(&0);
+        self.filled = n == room;
+        self.buffer.truncate(held + n);
         self.at_end = read? == 0;
         Ok(!self.at_end)
     }
