@@ -6,6 +6,7 @@
 
 mod join;
 
+use crate::census::add_bounded;
 use crate::envelope::independent::{self, OwnedEnvelope};
 use crate::keyring::Keyring;
 use crate::manifest::{Manifest, TableFile};
@@ -94,6 +95,9 @@ pub struct VerifyReport {
     pub findings: Vec<Finding>,
     /// Whether there were more.
     pub findings_truncated: bool,
+    /// Fields of the file that name a key which is in none of the secrets given, by its id. (They are
+    /// among the findings too.)
+    pub missing_keys: BTreeMap<String, u64>,
     /// The file.
     pub input: TableFile,
     /// The source, where one was given.
@@ -140,6 +144,7 @@ struct Side {
 struct Part {
     rows: u64,
     fields_opened: u64,
+    missing_keys: BTreeMap<String, u64>,
     findings: Vec<Finding>,
 }
 
@@ -235,6 +240,7 @@ impl Verification<'_> {
                 > result.findings.len() as u64,
             checks: result.checks,
             findings: result.findings,
+            missing_keys: result.missing_keys,
             input: output_file,
             source: source_file,
         })
@@ -378,6 +384,9 @@ impl Verification<'_> {
                 part.find(Check::Target, place, layout, field.column(), what);
             }
             let Some(keyring) = self.keyring else { continue };
+            if keyring.position(&envelope.key_id).is_none() {
+                add_bounded(&mut part.missing_keys, &printable(&envelope.key_id), 1);
+            }
             match open(keyring, &envelope, &mut opener.plaintexts[field.index()]) {
                 Ok(()) => {
                     opener.fields[field.index()] = Opened::Yes;
@@ -605,6 +614,7 @@ impl Place {
 #[derive(Default)]
 struct Results {
     rows: u64,
+    missing_keys: BTreeMap<String, u64>,
     fields_opened: u64,
     checks: BTreeMap<Check, CheckResult>,
     findings: Vec<Finding>,
@@ -627,6 +637,7 @@ impl Results {
     fn add(&mut self, part: Part) {
         self.rows += part.rows;
         self.fields_opened += part.fields_opened;
+        part.missing_keys.iter().for_each(|(key, n)| add_bounded(&mut self.missing_keys, key, *n));
         part.findings.into_iter().for_each(|finding| self.find(finding));
     }
 }

@@ -1,6 +1,6 @@
 //! Keys as arguments: files, never values.
 
-use crate::people::quoted;
+use crate::people::{count, quoted};
 use crate::status::Usage;
 use crate::warning::Warning;
 use anyhow::Context as _;
@@ -9,11 +9,15 @@ use rekek::keyring::{Keyring, SECRETS_BYTES_MAX};
 use rekek::row::KeyId;
 use rekek::stop::Stop;
 use rekek::table::standard_input;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
+
+/// Missing keys that are named on stderr; the JSON lists them all.
+const SHOWN_MISSING: usize = 10;
 
 /// Where the keys are.
 #[derive(Args, Clone)]
@@ -62,6 +66,26 @@ impl KeyArguments {
             format!(" --vault-key {}", quoted(&format!("{id}={}", path.display())))
         });
         secrets.chain(vault).collect()
+    }
+
+    /// What is said of keys that were missing: how many fields name each, and where it was looked for.
+    pub fn missing(&self, fields_by_key: &BTreeMap<String, u64>) -> Vec<String> {
+        let looked: Vec<_> = self.paths().map(|path| path.display().to_string()).collect();
+        let looked = looked.join(", ");
+        let line = |(key, n): (&String, &u64)| {
+            let fields =
+                if *n == 1 { "1 field names it".to_owned() } else { format!("{} fields name it", count(*n)) };
+            format!(
+                "the key {key} is missing: {fields}, and it is not in {looked}; give the file that holds it with \
+                 another --secrets FILE or --vault-key {key}=FILE"
+            )
+        };
+        let mut lines: Vec<_> = fields_by_key.iter().take(SHOWN_MISSING).map(line).collect();
+        if let Some(more @ 1..) = fields_by_key.len().checked_sub(SHOWN_MISSING) {
+            let more = count(more as u64);
+            lines.push(format!("{more} more keys are missing; missing_keys in the JSON report lists them"));
+        }
+        lines
     }
 
     /// Reads them all.

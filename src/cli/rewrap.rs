@@ -30,9 +30,6 @@ const ORGS_BYTES_MAX: u64 = 64 << 20;
 /// Failures that the table for people names; the JSON lists more, `--failures` all.
 const SHOWN_FAILURES: usize = 10;
 
-/// Missing keys that are named on stderr; the JSON lists them all.
-const SHOWN_KEYS: usize = 10;
-
 /// The arguments as typed.
 #[derive(Args)]
 pub struct Arguments {
@@ -288,32 +285,10 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         (false, _) if stdout_is_data => people::say_report(&table(&report, &job, arguments)),
         (false, _) => people::print(&table(&report, &job, arguments))?,
     }
-    for line in missing_keys(&report, &arguments.keys) {
+    for line in arguments.keys.missing(&report.missing_keys) {
         people::say(format_args!("{PROGRAM}: {line}"));
     }
     Ok(outcome(&report, &job))
-}
-
-/// Which keys were missing: how many fields name each, and where it was looked for.
-fn missing_keys(report: &RewrapReport, keys: &KeyArguments) -> Vec<String> {
-    let looked: Vec<_> = keys.paths().map(|path| path.display().to_string()).collect();
-    let looked = looked.join(", ");
-    let line = |(key, n): (&String, &u64)| {
-        let fields =
-            if *n == 1 { "1 field names it".to_owned() } else { format!("{} fields name it", count(*n)) };
-        format!(
-            "the key {key} is missing: {fields}, and it is not in {looked}; give the file that holds it with \
-             another --secrets FILE or --vault-key {key}=FILE"
-        )
-    };
-    let mut lines: Vec<_> = report.missing_keys.iter().take(SHOWN_KEYS).map(line).collect();
-    if let Some(more @ 1..) = report.missing_keys.len().checked_sub(SHOWN_KEYS) {
-        lines.push(format!(
-            "{} more keys are missing; missing_keys in the JSON report lists them",
-            count(more as u64)
-        ));
-    }
-    lines
 }
 
 struct Watch {

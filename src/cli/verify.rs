@@ -5,7 +5,7 @@ use crate::people::{self, Report, Tone, count};
 use crate::progress::ProgressArgument;
 use crate::status::{Outcome, Usage};
 use crate::warning::Warning;
-use crate::{paths, process};
+use crate::{PROGRAM, paths, process};
 use clap::Args;
 use rekek::keyring::Keyring;
 use rekek::manifest::Manifest;
@@ -96,6 +96,9 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         people::print_document(&(serde_json::to_string_pretty(&report)? + "\n"))?;
     } else {
         people::print(&table(&report, arguments, keyring.as_ref(), digest))?;
+    }
+    for line in arguments.keys.missing(&report.missing_keys) {
+        people::say(format_args!("{PROGRAM}: {line}"));
     }
     let findings = match report.findings_total() {
         0 => return Ok(Outcome::Done),

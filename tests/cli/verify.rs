@@ -226,3 +226,14 @@ fn fingerprints_are_good_only_if_all_were_compared() {
     assert_eq!(checks["key_fingerprints"], json!({"done": false, "findings": 0}));
     assert_eq!(checks["opened"], json!({"done": true, "findings": 0}));
 }
+
+#[test]
+fn a_key_that_is_missing_is_said_with_how_many_fields_name_it() {
+    let (site, _) = rewrapped();
+    site.rekek("keygen kv7 --secrets other.json").good();
+    let run = site.rekek("verify out.csv --secrets other.json --json");
+    assert_eq!((run.status, &run.json()["missing_keys"]), (3, &json!({"kv2": 287})));
+    let said = "rekek: the key kv2 is missing: 287 fields name it, and it is not in other.json; give the file that \
+                holds it with another --secrets FILE or --vault-key kv2=FILE\n";
+    assert!(run.stderr.starts_with(said), "{}", run.stderr);
+}
