@@ -18,8 +18,14 @@ pub struct CompletionsArguments {
 pub fn completions(arguments: &CompletionsArguments, mut program: Command) -> anyhow::Result<Outcome> {
     let name = program.get_name().to_owned();
     let mut text = Vec::new();
-    clap_complete::generate(arguments.shell, &mut program, name, &mut text);
-    people::print_document(std::str::from_utf8(&text).context("completions are text")?)?;
+    clap_complete::generate(arguments.shell, &mut program, &name, &mut text);
+    let mut text = String::from_utf8(text).context("completions are text")?;
+    if arguments.shell == Shell::Bash {
+        // clap_complete 4.6.11 spells a dash in the program's name in two ways, and then finds none of
+        // its commands.
+        text = text.replace(&name.replace('-', "__subcmd__"), &name.replace('-', "__"));
+    }
+    people::print_document(&text)?;
     Ok(Outcome::Done)
 }
 
