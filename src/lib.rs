@@ -24,6 +24,8 @@
 pub mod census;
 pub mod envelope;
 #[cfg(feature = "rewrap")]
+pub mod fleet;
+#[cfg(feature = "rewrap")]
 pub mod generate;
 #[cfg(feature = "rewrap")]
 pub mod inspect;

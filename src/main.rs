@@ -4,6 +4,10 @@
 
 #[path = "cli/census.rs"]
 mod census;
+#[path = "cli/conduct.rs"]
+mod conduct;
+#[path = "cli/fleet.rs"]
+mod fleet;
 #[path = "cli/generate.rs"]
 mod generate;
 #[path = "cli/inspect.rs"]
@@ -37,6 +41,7 @@ mod warning;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
+use rekek::fleet::StandingError;
 use rekek::pipeline::PipelineError;
 use status::{Interrupted, Outcome};
 use std::process::ExitCode;
@@ -59,6 +64,8 @@ const STATUSES: &str = "Exit status: 0 done; 1 it could not be done; 2 usage; 3 
 enum Command {
     /// Re-wraps every envelope of an export to the target key, and proves each by opening it again
     Rewrap(Box<rewrap::Arguments>),
+    /// Re-wraps a fleet: many sites, each with its own export, secrets and target, one after another
+    Fleet(fleet::Arguments),
     /// Counts fields and rows by the key they name; needs no key
     Inspect(inspect::Arguments),
     /// Proves an output from its written bytes: against its manifest, its keys and its source
@@ -84,6 +91,7 @@ fn run(command: &Command) -> anyhow::Result<Outcome> {
     let stop = status::stop_on_signals().context("cannot take signals")?;
     let result = match command {
         Command::Rewrap(arguments) => rewrap::run(arguments, &stop),
+        Command::Fleet(arguments) => fleet::run(arguments, &stop),
         Command::Inspect(arguments) => inspect::run(arguments, &stop),
         Command::Verify(arguments) => verify::run(arguments, &stop),
         Command::Keygen(arguments) => keygen::run(arguments, &stop),
@@ -99,6 +107,7 @@ fn run(command: &Command) -> anyhow::Result<Outcome> {
 fn is_interruption(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         matches!(cause.downcast_ref(), Some(PipelineError::Interrupted(_)))
+            || matches!(cause.downcast_ref(), Some(StandingError::Interrupted(_)))
             || cause.downcast_ref().is_some_and(rekek::table::is_interruption)
     })
 }

@@ -42,6 +42,32 @@ pub struct RewrapCounts {
     pub rows_failed: u64,
 }
 
+impl std::ops::AddAssign<&RewrapCounts> for RewrapCounts {
+    fn add_assign(&mut self, other: &RewrapCounts) {
+        let RewrapCounts {
+            rows_examined,
+            rows_updated,
+            rows_skipped_all_on_target,
+            fields_reencrypted,
+            fields_skipped_on_target,
+            fields_absent,
+            rows_failed,
+        } = other;
+        // A manifest may say any number: they end at the largest one instead of beginning anew.
+        for (sum, part) in [
+            (&mut self.rows_examined, rows_examined),
+            (&mut self.rows_updated, rows_updated),
+            (&mut self.rows_skipped_all_on_target, rows_skipped_all_on_target),
+            (&mut self.fields_reencrypted, fields_reencrypted),
+            (&mut self.fields_skipped_on_target, fields_skipped_on_target),
+            (&mut self.fields_absent, fields_absent),
+            (&mut self.rows_failed, rows_failed),
+        ] {
+            *sum = sum.saturating_add(*part);
+        }
+    }
+}
+
 /// The report of `rekek rewrap`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RewrapReport {

@@ -89,7 +89,7 @@ impl SiteConfig {
 }
 
 /// Line and column, both from 1, of a byte of `text`.
-fn place(text: &str, byte: usize) -> (usize, usize) {
+pub(crate) fn place(text: &str, byte: usize) -> (usize, usize) {
     let before = &text.as_bytes()[..byte.min(text.len())];
     let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
     let line = 1 + before.iter().filter(|b| **b == b'\n').count();

@@ -35,8 +35,10 @@ pub struct KeyArguments {
 /// `KEY_ID=FILE`.
 #[derive(Debug, Clone)]
 pub struct VaultKey {
-    id: KeyId,
-    path: PathBuf,
+    /// The key's id.
+    pub id: KeyId,
+    /// What was printed.
+    pub path: PathBuf,
 }
 
 fn vault_key(argument: &str) -> Result<VaultKey, String> {

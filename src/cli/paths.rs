@@ -1,6 +1,7 @@
 //! Paths as arguments: which of them are one file, and which are standard input.
 
 use crate::status::Usage;
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -11,14 +12,16 @@ pub fn same_file(a: &Path, b: &Path) -> bool {
     if let (Some(a), Some(b)) = (identity(a), identity(b)) {
         return a == b;
     }
-    let place = |path: &Path| {
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        Some((folder.canonicalize().ok()?, path.file_name()?.to_owned()))
-    };
     place(a).is_some_and(|a| Some(a) == place(b))
+}
+
+/// A file's folder, by its true path, and its name.
+fn place(path: &Path) -> Option<(PathBuf, OsString)> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    Some((folder.canonicalize().ok()?, path.file_name()?.to_owned()))
 }
 
 /// What a file is, by whatever name; `-` is standard input, where that is a file.
@@ -47,6 +50,27 @@ pub fn refuse_clashes(written: &[(&str, &Path)], read: &[(&str, PathBuf)]) -> Re
         }
     }
     Ok(())
+}
+
+/// Which file a path is, to find the same one among many: by its identity where it is there, else by
+/// its place.
+#[derive(PartialEq, Eq, Hash)]
+pub enum WhichFile {
+    /// Device and inode.
+    There(u64, u64),
+    /// Its folder, by whatever name, and its name.
+    NotYet(PathBuf, OsString),
+}
+
+impl WhichFile {
+    /// Looks.
+    pub fn at(path: &Path) -> WhichFile {
+        if let Some((device, inode)) = identity(path) {
+            return WhichFile::There(device, inode);
+        }
+        let (folder, name) = place(path).unwrap_or_else(|| (path.to_owned(), OsString::new()));
+        WhichFile::NotYet(folder, name)
+    }
 }
 
 /// Refuses `-` for a file that has to have a name.

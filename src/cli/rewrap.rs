@@ -1,22 +1,19 @@
 //! `rekek rewrap`: arguments → a job, its report for people.
 
+use crate::conduct::{Conduct, target_of};
 use crate::keys::KeyArguments;
 use crate::people::{self, Cell, Grid, Report, Tone, count};
 use crate::progress::{Progress, ProgressArgument, When};
 use crate::status::{Outcome, Usage};
 use crate::total::rows_told;
-use crate::warning::Warning;
-use crate::{PROGRAM, paths, process};
+use crate::{PROGRAM, paths};
 use anyhow::Context as _;
 use clap::Args;
 use rekek::manifest::Manifest;
 use rekek::pipeline::{Destination, Job, Observer, OnFailure};
-use rekek::publish::{self, Existing, Staged};
+use rekek::publish::{self, Staged};
 use rekek::report::{Failure, RewrapReport};
-use rekek::rewrap::Rules;
 use rekek::row::{KeyId, OrgId, printable, trim};
-use rekek::signing_key::SigningKeyCheck;
-use rekek::site_config::SiteConfig;
 use rekek::stop::Stop;
 use rekek::table::{Compression, Format, Input, standard_input};
 use std::collections::BTreeSet;
@@ -65,33 +62,12 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     orgs_file: Option<PathBuf>,
 
-    /// Do all the work, proof included, and write no output
-    #[arg(long)]
-    dry_run: bool,
-
-    /// Publish the output although rows failed, with those rows unchanged (the exit status stays 3)
-    #[arg(long)]
-    keep_going: bool,
-
-    /// Replace files that are there already
-    #[arg(long)]
-    force: bool,
-
-    /// Do not open the envelopes that name the target key already, nor compare their signing keys
-    #[arg(long)]
-    trust_target: bool,
-
-    /// Compare signing keys with the public values beside them
-    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
-    check_signing_keys: SigningKeyCheck,
+    #[command(flatten)]
+    conduct: Conduct,
 
     /// Where the manifest goes [default: OUTPUT.manifest.json]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
-
-    /// Threads to work with [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
 
     /// Write every failure to this file, a JSON object a line, for instance failures.jsonl
     #[arg(long, value_name = "FILE")]
@@ -132,7 +108,7 @@ impl Arguments {
 
     fn destination(&self) -> Destination {
         match &self.output {
-            _ if self.dry_run => Destination::DryRun,
+            _ if self.conduct.dry_run => Destination::DryRun,
             None => Destination::DryRun,
             Some(path) if path.as_os_str() == "-" => Destination::Stdout,
             Some(path) => Destination::File(path.clone()),
@@ -150,16 +126,12 @@ impl Arguments {
         if self.quiet { ProgressArgument { progress: When::Never } } else { self.progress }
     }
 
-    fn existing(&self) -> Existing {
-        if self.force { Existing::Replace } else { Existing::Refuse }
-    }
-
     /// Files that are written and files that are read are never the same.
     fn check_paths(&self) -> Result<(), Usage> {
         let stdins = [&self.input].into_iter().chain(&self.orgs_file).map(PathBuf::as_path);
         paths::refuse_two_stdins(stdins.chain(self.keys.paths()))?;
         let mut written: Vec<(&str, &Path)> = Vec::new();
-        let manifest = self.manifest().filter(|_| !self.dry_run);
+        let manifest = self.manifest().filter(|_| !self.conduct.dry_run);
         if let Destination::File(_) = self.destination() {
             // (`-` is no file here, it is standard output.)
             written.extend(self.output.as_deref().map(|path| ("the output", path)));
@@ -192,7 +164,7 @@ impl Arguments {
             None => input,
             Some(path) => Input::from_argument(path)
                 .format(self.output_format)
-                .or(self.dry_run.then_some(input))
+                .or(self.conduct.dry_run.then_some(input))
                 .ok_or_else(|| unknown("the output", path, "--output-format"))?,
         };
         Ok((input, output))
@@ -202,11 +174,7 @@ impl Arguments {
         let Some(path) = &self.site_config else {
             return Ok(self.to.clone().expect("the parser asks for one of the two"));
         };
-        let config = SiteConfig::read(path)?;
-        if config.enabled == Some(false) {
-            Warning::SiteDisabled { path: path.clone() }.say();
-        }
-        Ok(config.current_encryption_key_id)
+        target_of(path)
     }
 
     fn scope(&self, stop: &Stop) -> anyhow::Result<Option<BTreeSet<OrgId>>> {
@@ -240,7 +208,7 @@ impl Arguments {
 pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     arguments.check_paths()?;
     let (_, output_format) = arguments.formats()?;
-    let existing = arguments.existing();
+    let existing = arguments.conduct.existing();
     for path in arguments.report.iter().chain(&arguments.failures) {
         publish::check(path, existing)?;
     }
@@ -257,9 +225,9 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         keyring: &keyring,
         target,
         scope: arguments.scope(stop)?,
-        rules: Rules { trust_target: arguments.trust_target, signing_keys: arguments.check_signing_keys },
-        on_failure: if arguments.keep_going { OnFailure::KeepGoing } else { OnFailure::Withhold },
-        threads: process::threads(arguments.threads.map(usize::from)),
+        rules: arguments.conduct.rules(),
+        on_failure: arguments.conduct.on_failure(),
+        threads: arguments.conduct.threads(),
         stop: stop.clone(),
     };
     let mut watch = Watch {
@@ -288,7 +256,7 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     for line in arguments.keys.missing(&report.missing_keys) {
         people::say(format_args!("{PROGRAM}: {line}"));
     }
-    Ok(outcome(&report, &job))
+    Ok(outcome(&report, &job.output, job.on_failure))
 }
 
 struct Watch {
@@ -310,13 +278,14 @@ impl Observer for Watch {
     }
 }
 
-fn outcome(report: &RewrapReport, job: &Job<'_>) -> Outcome {
+/// What the failures of a report mean.
+pub fn outcome(report: &RewrapReport, output: &Destination, on_failure: OnFailure) -> Outcome {
     let failed = report.counts.rows_failed;
     if failed == 0 {
         return Outcome::Done;
     }
     let rows = if failed == 1 { "1 row".to_owned() } else { format!("{} rows", count(failed)) };
-    Outcome::No(match (&job.output, job.on_failure) {
+    Outcome::No(match (output, on_failure) {
         (Destination::DryRun, _) => format!("{rows} failed: mend them, then run again"),
         (Destination::Stdout, OnFailure::Withhold) => {
             format!("{rows} failed: the output on standard output is not whole; mend them, then run again")

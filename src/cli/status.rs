@@ -66,7 +66,7 @@ pub fn exit(program: &str, run: impl FnOnce() -> anyhow::Result<Outcome>) -> Exi
 }
 
 /// An error with its causes; a cause that the text before it names already is not said again.
-fn in_one_line(error: &anyhow::Error) -> String {
+pub fn in_one_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
         if line.is_empty() {

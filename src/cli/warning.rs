@@ -29,6 +29,15 @@ pub enum Warning {
         /// The configuration.
         path: PathBuf,
     },
+    /// A table in a folder of sites, which may be meant to be one's.
+    #[error(
+        "{path} lies beside the sites' folders and belongs to no site; put it into its site's folder, or away",
+        path = .path.display()
+    )]
+    StrayTable {
+        /// The table.
+        path: PathBuf,
+    },
     /// Nothing to verify a file against.
     #[error(
         "no manifest is there: whether the file is whole and unchanged was not checked; bring it over too, or \

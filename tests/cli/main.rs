@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod failed_rows;
+mod fleet;
 mod formats;
 mod generate;
 mod inspect;

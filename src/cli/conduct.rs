@@ -1,0 +1,71 @@
+//! How a re-wrap is to be done, of one site or of a fleet: the flags that both have.
+
+use crate::process;
+use crate::warning::Warning;
+use clap::Args;
+use rekek::pipeline::OnFailure;
+use rekek::publish::Existing;
+use rekek::rewrap::Rules;
+use rekek::row::KeyId;
+use rekek::signing_key::SigningKeyCheck;
+use rekek::site_config::SiteConfig;
+use std::path::Path;
+
+/// The arguments as typed.
+#[derive(Args)]
+pub struct Conduct {
+    /// Do all the work, proof included, and write no output
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Publish the output although rows failed, with those rows unchanged (the exit status stays 3)
+    #[arg(long)]
+    keep_going: bool,
+
+    /// Replace files that are there already
+    #[arg(long)]
+    force: bool,
+
+    /// Do not open the envelopes that name the target key already, nor compare their signing keys
+    #[arg(long)]
+    trust_target: bool,
+
+    /// Compare signing keys with the public values beside them
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    check_signing_keys: SigningKeyCheck,
+
+    /// Threads to work with [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+impl Conduct {
+    /// What to do with files that are there already.
+    pub fn existing(&self) -> Existing {
+        if self.force { Existing::Replace } else { Existing::Refuse }
+    }
+
+    /// What to do with rows that fail.
+    pub fn on_failure(&self) -> OnFailure {
+        if self.keep_going { OnFailure::KeepGoing } else { OnFailure::Withhold }
+    }
+
+    /// The rules of the re-wrap.
+    pub fn rules(&self) -> Rules {
+        Rules { trust_target: self.trust_target, signing_keys: self.check_signing_keys }
+    }
+
+    /// Threads to work with.
+    pub fn threads(&self) -> usize {
+        process::threads(self.threads.map(usize::from))
+    }
+}
+
+/// The target key of a site, as its configuration has it.
+pub fn target_of(config: &Path) -> anyhow::Result<KeyId> {
+    let read = SiteConfig::read(config)?;
+    if read.enabled == Some(false) {
+        Warning::SiteDisabled { path: config.to_owned() }.say();
+    }
+    Ok(read.current_encryption_key_id)
+}

@@ -1,0 +1,371 @@
+//! `rekek fleet`: a plan → one job a site, one after another, and a report of them all.
+
+use crate::conduct::{Conduct, target_of};
+use crate::keys::{KeyArguments, VaultKey};
+use crate::paths::{self, WhichFile};
+use crate::people::{self, Cell, Grid, Report, count, say};
+use crate::progress::{Progress, ProgressArgument, When};
+use crate::rewrap::outcome;
+use crate::status::{Interrupted, Outcome, Usage, in_one_line};
+use crate::total::rows_told;
+use crate::warning::Warning;
+use crate::{PROGRAM, is_interruption};
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use rekek::fleet::{Entry, FleetReport, Plan, Site, SiteName, SiteOutcome, SiteReport, Standing, Target};
+use rekek::manifest::{Manifest, OutputNames};
+use rekek::pipeline::{Destination, Job, Observer};
+use rekek::publish::{self, Existing, PublishError};
+use rekek::report::Failure;
+use rekek::stop::Stop;
+use rekek::table::Input;
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Bytes of an older report that are looked at before it is replaced.
+const OLD_REPORT_BYTES_MAX: u64 = 1 << 30;
+
+const AFTER_HELP: &str = "\
+A plan is a TOML file with a table for each site; its paths are relative to the file's folder:
+
+    [[site]]
+    name = \"ams1\"
+    input = \"ams1/export.csv\"
+    output = \"ams1/rewrapped.csv\"
+    secrets = \"ams1/secrets.json\"      # or a list of files
+    site_config = \"ams1/site.toml\"     # or: to = \"kv2\"
+
+and, as they are needed, vault_key = { kv2 = \"ams1/kv2.json\" }, input_format, output_format, compression.
+
+A folder is a plan too: each folder in it is a site, with export.csv (or .parquet, .arrow, .feather, .arrows), \
+secrets.json (or .yaml, .yml) and site.toml; its output is rewrapped with the export's extension.
+
+A site is done if its output's manifest is there and both files' digests and the target key's fingerprint are those \
+that it says. Run again, only the other sites are run.
+
+Exit status: 0 all sites are done; 1 a site could not be done (whatever the others did); 2 usage; 3 all ran to the \
+end and in some rows failed; 130 interrupted.";
+
+/// The arguments as typed.
+#[derive(Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Arguments {
+    /// The plan (TOML), or a folder with a folder for each site
+    plan: PathBuf,
+
+    #[command(flatten)]
+    conduct: Conduct,
+
+    /// Write the report of the fleet to this file, as JSON (in place of an older one of a fleet)
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
+    /// Write the report of each site into this folder, as NAME.json (in place of an older one of a site)
+    #[arg(long, value_name = "FOLDER")]
+    site_reports: Option<PathBuf>,
+
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Print no table and no progress
+    #[arg(long, conflicts_with_all = ["json", "progress"])]
+    quiet: bool,
+
+    #[command(flatten)]
+    progress: ProgressArgument,
+}
+
+/// Does it.
+pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
+    let plan = Plan::read(&arguments.plan)?;
+    for path in &plan.stray {
+        Warning::StrayTable { path: path.clone() }.say();
+    }
+    arguments.check_paths(&plan)?;
+    let begun = Instant::now();
+    let mut sites = Vec::with_capacity(plan.entries.len());
+    let mut report_failed = None;
+    for entry in &plan.entries {
+        let site = arguments.site(entry, stop);
+        if let Err(error) = arguments.write_site_report(&site) {
+            report_failed.get_or_insert(error);
+        }
+        if let Some(error) = &site.error {
+            say(format_args!("{PROGRAM}: site {}: {error}", site.site));
+        }
+        sites.push(site);
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let (name, dry_run) = (arguments.plan.display().to_string(), arguments.conduct.dry_run);
+    let report = FleetReport::new(name, dry_run, arguments.conduct.threads(), seconds, sites);
+
+    let json = serde_json::to_string_pretty(&report)? + "\n";
+    if let Some(path) = &arguments.report {
+        publish::publish_bytes(path, json.as_bytes(), arguments.existing_report::<FleetReport>(path))?;
+    }
+    match (arguments.json, arguments.quiet) {
+        (_, true) => {}
+        (true, _) => people::print_document(&json)?,
+        (false, _) => people::print(&table(&report))?,
+    }
+    report_failed.map_or(Ok(()), Err)?;
+    end(&report)
+}
+
+impl Arguments {
+    /// Refuses, before anything runs, a file that would be written twice, or read and written.
+    fn check_paths(&self, plan: &Plan) -> anyhow::Result<()> {
+        let mut read = HashMap::new();
+        let mut reads = |path: &Path, what: String| {
+            read.insert(WhichFile::at(path), what);
+        };
+        if self.plan.is_file() {
+            reads(&self.plan, "the plan".to_owned());
+        }
+        for (name, site) in plan.sites() {
+            reads(&site.input, format!("the input of site {name}"));
+            reads(&Manifest::path_for(&site.input), format!("the manifest of the input of site {name}"));
+            for path in site.secrets.iter().chain(site.vault_keys.iter().map(|(_, path)| path)) {
+                reads(path, format!("a secrets file of site {name}"));
+            }
+            if let Target::Config(path) = &site.target {
+                reads(path, format!("the configuration of site {name}"));
+            }
+        }
+        let mut written: HashMap<WhichFile, String> = HashMap::new();
+        let mut writes = |path: &Path, what: String| {
+            let file = WhichFile::at(path);
+            if let Some(other) = read.get(&file).or_else(|| written.get(&file)) {
+                return Err(Usage(format!(
+                    "{what}, {}, is also {other}; choose another name",
+                    path.display()
+                )));
+            }
+            written.insert(file, what);
+            Ok(())
+        };
+        for (name, site) in plan.sites() {
+            writes(&site.output, format!("the output of site {name}"))?;
+            writes(&Manifest::path_for(&site.output), format!("the manifest of the output of site {name}"))?;
+        }
+        if let Some(path) = &self.report {
+            paths::refuse_dashes(&[("the report", path.as_path())])?;
+            writes(path, "the report".to_owned())?;
+            publish::check(path, self.existing_report::<FleetReport>(path))?;
+        }
+        for entry in &plan.entries {
+            let Some(path) = self.site_report(&entry.name) else { break };
+            writes(&path, format!("the report of site {}", entry.name))?;
+            publish::check(&path, self.existing_report::<SiteReport>(&path))?;
+        }
+        Ok(())
+    }
+
+    fn site_report(&self, name: &SiteName) -> Option<PathBuf> {
+        self.site_reports.as_ref().map(|folder| folder.join(format!("{name}.json")))
+    }
+
+    /// A report is replaced by the next run's of its kind: so the same command can be run again.
+    fn existing_report<T: DeserializeOwned>(&self, path: &Path) -> Existing {
+        let is_older = || -> anyhow::Result<()> {
+            let mut bytes = Vec::new();
+            publish::open_regular(path)?.take(OLD_REPORT_BYTES_MAX).read_to_end(&mut bytes)?;
+            serde_json::from_slice::<T>(&bytes)?;
+            Ok(())
+        };
+        if is_older().is_ok() { Existing::Replace } else { self.conduct.existing() }
+    }
+
+    fn write_site_report(&self, site: &SiteReport) -> anyhow::Result<()> {
+        let Some(path) = self.site_report(&site.site) else { return Ok(()) };
+        if site.outcome == SiteOutcome::NotReached {
+            return Ok(());
+        }
+        let json = serde_json::to_string_pretty(site)? + "\n";
+        publish::publish_bytes(&path, json.as_bytes(), self.existing_report::<SiteReport>(&path))
+            .context("the site's report could not be written")
+    }
+
+    /// One site, from its keys to its report. Whatever goes wrong is its own.
+    fn site(&self, entry: &Entry, stop: &Stop) -> SiteReport {
+        let mut report = SiteReport {
+            site: entry.name.clone(),
+            outcome: SiteOutcome::NotReached,
+            error: None,
+            target_key_fingerprint: None,
+            report: None,
+        };
+        if stop.is_requested() {
+            return report;
+        }
+        let result = match &entry.site {
+            Ok(site) => self.rewrap(site, stop, &mut report),
+            Err(missing) => Err(missing.clone().into()),
+        };
+        match result {
+            Ok(outcome) => report.outcome = outcome,
+            Err(error) if is_interruption(&error) => {}
+            Err(error) => {
+                report.outcome = SiteOutcome::NotDone;
+                report.error = Some(in_one_line(&error));
+            }
+        }
+        report
+    }
+
+    /// The site's keys live in here: they are wiped before the next site's are read.
+    fn rewrap(&self, site: &Site, stop: &Stop, report: &mut SiteReport) -> anyhow::Result<SiteOutcome> {
+        let vault_key =
+            site.vault_keys.iter().map(|(id, path)| VaultKey { id: id.clone(), path: path.clone() });
+        let keys = KeyArguments { secrets: site.secrets.clone(), vault_key: vault_key.collect() };
+        let keyring = keys.load(stop)?;
+        let target = keyring.target(&match &site.target {
+            Target::Key(id) => id.clone(),
+            Target::Config(path) => target_of(path)?,
+        })?;
+        let key = &keyring.keys()[target];
+        report.target_key_fingerprint = Some(key.fingerprint().to_owned());
+        let existing = self.conduct.existing();
+        match site.standing(key, stop)? {
+            // A dry run tells too whether the output could be written.
+            Standing::Open => OutputNames::new(&site.output, None).check(existing)?,
+            Standing::Done(made) if made.counts.rows_failed == 0 => {
+                report.report = Some(*made);
+                return Ok(SiteOutcome::DoneBefore);
+            }
+            Standing::Done(made) if existing == Existing::Refuse => {
+                let failed = count(made.counts.rows_failed);
+                report.report = Some(*made);
+                report.error = Some(format!(
+                    "its output is there, with {failed} rows that failed and are unchanged: mend them, then make it \
+                     again with --force"
+                ));
+                return Ok(SiteOutcome::RowsFailed);
+            }
+            Standing::Other(why) if existing == Existing::Refuse => {
+                let exists = PublishError::Exists(site.output.clone());
+                return Err(anyhow!("{exists} ({why})"));
+            }
+            Standing::Done(_) | Standing::Other(_) => {}
+        }
+        let job = Job {
+            input: Input::File(site.input.clone()),
+            input_format: site.input_format,
+            output: if self.conduct.dry_run {
+                Destination::DryRun
+            } else {
+                Destination::File(site.output.clone())
+            },
+            output_format: site.output_format,
+            compression: site.compression,
+            manifest: None,
+            existing,
+            keyring: &keyring,
+            target,
+            scope: None,
+            rules: self.conduct.rules(),
+            on_failure: self.conduct.on_failure(),
+            threads: self.conduct.threads(),
+            stop: stop.clone(),
+        };
+        let progress = if self.quiet { ProgressArgument { progress: When::Never } } else { self.progress };
+        let mut rows = Rows(progress.begin(None, rows_told(&site.input, site.input_format)));
+        let made = job.run(&mut rows)?;
+        drop(rows);
+        for line in keys.missing(&made.missing_keys) {
+            say(format_args!("{PROGRAM}: {line}"));
+        }
+        let outcome = outcome(&made, &job.output, job.on_failure);
+        report.report = Some(made);
+        Ok(match outcome {
+            Outcome::Done => SiteOutcome::Done,
+            Outcome::No(line) => {
+                report.error = Some(line);
+                SiteOutcome::RowsFailed
+            }
+        })
+    }
+}
+
+/// Shows the rows that go by; failures stand in the site's report.
+struct Rows(Progress);
+
+impl Observer for Rows {
+    fn rows(&mut self, rows: u64) {
+        self.0.advance(rows);
+    }
+
+    fn failure(&mut self, _: &Failure) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The exit status: a stop before a site that could not be done, that before failed rows.
+fn end(report: &FleetReport) -> anyhow::Result<Outcome> {
+    let sites = &report.sites;
+    let all = count(sites.sites);
+    let again = "the same command again runs only those that are not done";
+    if sites.sites_not_reached > 0 {
+        let reached = |site: &&SiteReport| site.outcome == SiteOutcome::NotReached;
+        let at = report.site_reports.iter().find(reached).expect("it was counted");
+        let done = count(sites.sites_done + sites.sites_done_before);
+        let what = format!("interrupted at site {}; {done} of {all} sites are done; {again}", at.site);
+        return Err(anyhow::Error::new(Interrupted).context(what));
+    }
+    let failed_rows = format!("in {} of {all} sites rows failed", count(sites.sites_with_failed_rows));
+    if sites.sites_not_done > 0 {
+        let and = if sites.sites_with_failed_rows > 0 { format!(", {failed_rows}") } else { String::new() };
+        let not_done = count(sites.sites_not_done);
+        return Err(anyhow!("{not_done} of {all} sites could not be done{and}; mend them: {again}"));
+    }
+    if sites.sites_with_failed_rows > 0 {
+        return Ok(Outcome::No(format!("{failed_rows}; mend them: {again}")));
+    }
+    Ok(Outcome::Done)
+}
+
+/// The report for people: a line a site, and the sums.
+fn table(report: &FleetReport) -> Report {
+    let mut grid = Grid::new(["site", "", "rows", "updated", "skipped", "failed", "target key"]);
+    for site in &report.site_reports {
+        let how = match site.outcome {
+            SiteOutcome::Done if report.dry_run => "rehearsed",
+            SiteOutcome::Done => "re-wrapped",
+            SiteOutcome::DoneBefore => "done before",
+            SiteOutcome::RowsFailed => "ROWS FAILED",
+            SiteOutcome::NotDone => "NOT DONE",
+            SiteOutcome::NotReached => "not reached",
+        };
+        let counts = site.report.as_ref().map(|report| report.counts.clone()).unwrap_or_default();
+        grid.row([
+            Cell::Text(site.site.to_string()),
+            Cell::Text(how.to_owned()),
+            Cell::Count(counts.rows_examined),
+            Cell::Count(counts.rows_updated),
+            Cell::Count(counts.rows_skipped_all_on_target),
+            Cell::Count(counts.rows_failed),
+            Cell::Text(site.target_key_fingerprint.clone().unwrap_or_else(|| "-".to_owned())),
+        ]);
+    }
+    let sites = &report.sites;
+    let mut table = Report::default();
+    table.line("plan", report.plan.clone());
+    table.count("sites", sites.sites);
+    table.count(if report.dry_run { "  rehearsed" } else { "  re-wrapped" }, sites.sites_done);
+    table.count("  done before", sites.sites_done_before);
+    table.count_bad("  rows failed", sites.sites_with_failed_rows);
+    table.count_bad("  not done", sites.sites_not_done);
+    if sites.sites_not_reached > 0 {
+        table.count_bad("  not reached", sites.sites_not_reached);
+    }
+    table.count("rows examined", report.counts.rows_examined);
+    table.count("fields re-encrypted", report.counts.fields_reencrypted);
+    table.count("  skipped on target", report.counts.fields_skipped_on_target);
+    table.line("time", format!("{:.1} s, {} threads", report.elapsed_seconds, report.threads));
+    table.grid(grid);
+    table
+}
