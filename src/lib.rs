@@ -37,6 +37,8 @@ pub mod parallel;
 #[cfg(feature = "rewrap")]
 pub mod pipeline;
 pub mod publish;
+#[cfg(feature = "rewrap")]
+pub mod record;
 pub mod report;
 #[cfg(feature = "rewrap")]
 pub mod rewrap;

@@ -24,6 +24,8 @@ mod people;
 mod process;
 #[path = "cli/progress.rs"]
 mod progress;
+#[path = "cli/record.rs"]
+mod record;
 #[path = "cli/rewrap.rs"]
 mod rewrap;
 #[path = "cli/shell.rs"]
@@ -70,6 +72,8 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Proves an output from its written bytes: against its manifest, its keys and its source
     Verify(verify::Arguments),
+    /// Writes a change record: one page of what manifests say, for people
+    Report(record::Arguments),
     /// Makes a new master key: prints it, or adds it to a secrets file
     Keygen(keygen::Arguments),
     /// Makes a synthetic export, for a demo, a rehearsal or a measurement
@@ -94,6 +98,7 @@ fn run(command: &Command) -> anyhow::Result<Outcome> {
         Command::Fleet(arguments) => fleet::run(arguments, &stop),
         Command::Inspect(arguments) => inspect::run(arguments, &stop),
         Command::Verify(arguments) => verify::run(arguments, &stop),
+        Command::Report(arguments) => record::run(arguments),
         Command::Keygen(arguments) => keygen::run(arguments, &stop),
         Command::Generate(arguments) => generate::run(arguments, &stop),
         Command::Completions(arguments) => shell::completions(arguments, Arguments::command()),

@@ -515,7 +515,7 @@ impl Verification<'_> {
 }
 
 /// What does not add up within a manifest: somebody changed it, or it is not ours.
-fn contradictions(manifest: &Manifest) -> Vec<&'static str> {
+pub(crate) fn contradictions(manifest: &Manifest) -> Vec<&'static str> {
     let mut found = Vec::new();
     let mut must = |holds: bool, what| {
         if !holds {

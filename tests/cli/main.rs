@@ -9,6 +9,7 @@ mod inspect;
 mod interrupt;
 mod keygen;
 mod readme;
+mod record;
 mod rotation;
 mod support;
 mod verify;

@@ -25,6 +25,12 @@ fn a_rotation_ends_with_the_old_key_unused() {
             assert_eq!(real.json()["committed"].as_bool(), Some(true));
             assert_eq!(real.json()["batches_committed"].as_u64(), Some(1));
             assert_eq!((r.fields_under("kv1"), r.fields_under("kv2")), (0, fields), "{kind:?}");
+            r.folder.write("import.json", &real.stdout);
+            let record = r.folder.rekek("report out.csv.manifest.json --import import.json -o -").good();
+            assert!(
+                record.contains(&format!("✓ Committed, {updated} rows updated, no conflict.")),
+                "{record}"
+            );
 
             // The next export re-wraps to all skipped, and the next import finds all applied.
             let again = r.import("");
