@@ -94,7 +94,7 @@ impl Site {
         if output_facts != facts(&manifest.output) {
             return other("describes other bytes than the output has");
         }
-        let manifest = ManifestFile { file: path.display().to_string(), sha256 };
+        let manifest = ManifestFile { file: path.display().to_string(), sha256, signature: None };
         Ok(Standing::Done(Box::new(RewrapReport { manifest: Some(manifest), ..report.clone() })))
     }
 

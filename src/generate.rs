@@ -144,7 +144,7 @@ impl Generation<'_> {
             },
         )?;
         let (facts, staged) = writer.finish().map_err(fail)?.finish();
-        names.publish(staged, None, self.existing)?;
+        names.publish(Some(staged), None, self.existing)?;
         Ok(TableFile::new(&self.output, self.format, facts, self.orgs))
     }
 }

@@ -45,6 +45,9 @@ pub mod rewrap;
 pub mod row;
 #[cfg(feature = "rewrap")]
 pub mod secret;
+pub mod signature;
+#[cfg(feature = "rewrap")]
+pub mod signer;
 #[cfg(feature = "rewrap")]
 pub mod signing_key;
 #[cfg(feature = "site")]

@@ -16,6 +16,8 @@ mod inspect;
 mod keygen;
 #[path = "cli/keys.rs"]
 mod keys;
+#[path = "cli/passphrase.rs"]
+mod passphrase;
 #[path = "cli/paths.rs"]
 mod paths;
 #[path = "cli/people.rs"]
@@ -34,6 +36,8 @@ mod shell;
 mod status;
 #[path = "cli/total.rs"]
 mod total;
+#[path = "cli/trusted.rs"]
+mod trusted;
 #[path = "cli/verify.rs"]
 mod verify;
 #[path = "cli/version.rs"]

@@ -1,11 +1,13 @@
 //! The manifest: the document that says what a file is, how it was made, and that it is whole.
 //!
 //! It is written last, beside its file, as `FILE.manifest.json`; that it is there means that the
-//! file was finished. It names keys by id and fingerprint and holds nothing secret.
+//! file was finished, and signed if it was to be. It names keys by id and fingerprint and holds
+//! nothing secret.
 
 use crate::publish::{self, Existing, PublishError, Staged};
 use crate::report::RewrapReport;
 use crate::row::{KeyId, OrgId, Sha256Digest};
+use crate::signature;
 use crate::table::{FileFacts, Format};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write as _};
@@ -155,21 +157,34 @@ impl Manifest {
 
     /// Reads a manifest; returns it with the SHA-256 of its bytes.
     pub fn read(path: &Path) -> Result<(Manifest, Sha256Digest), ManifestError> {
+        let bytes = Self::read_bytes(path)?;
+        Ok((Self::parse(path, &bytes)?, Sha256Digest::of(&bytes)))
+    }
+
+    /// The bytes of a manifest, to be compared with its signature before anything in them is
+    /// believed.
+    pub fn read_bytes(path: &Path) -> Result<Vec<u8>, ManifestError> {
         let io = |source| ManifestError::Io { path: path.to_owned(), source };
         let mut bytes = Vec::new();
         let file = publish::open_regular(path).map_err(io)?;
         file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io)?;
-        let bad = |what: String| ManifestError::Format { path: path.to_owned(), what };
         if bytes.len() as u64 > BYTES_MAX {
-            return Err(bad(format!("it is longer than {BYTES_MAX} bytes")));
+            let what = format!("it is longer than {BYTES_MAX} bytes");
+            return Err(ManifestError::Format { path: path.to_owned(), what });
         }
+        Ok(bytes)
+    }
+
+    /// The manifest that the bytes of `path` are.
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest, ManifestError> {
+        let bad = |what: String| ManifestError::Format { path: path.to_owned(), what };
         // The parser's own message could quote a value; its place cannot.
-        let manifest: Manifest = serde_json::from_slice(&bytes)
+        let manifest: Manifest = serde_json::from_slice(bytes)
             .map_err(|e| bad(format!("line {}, column {}", e.line(), e.column())))?;
         if manifest.format != FORMAT {
             return Err(bad("it names another format".into()));
         }
-        Ok((manifest, Sha256Digest::of(&bytes)))
+        Ok(manifest)
     }
 
     /// Compares the file that this manifest is of with what was found of it; `file` is its name
@@ -192,15 +207,29 @@ impl Manifest {
 /// The names of an output and of all that stands beside it: one that is left from an older output
 /// must never be taken for the new one's.
 pub struct OutputNames {
-    output: PathBuf,
+    /// None if it goes to standard output, and only the manifest is a file.
+    output: Option<PathBuf>,
     manifest: PathBuf,
+}
+
+/// What vouches for an output: the bytes of its manifest and, where that is signed, of its signature.
+pub struct Vouchers<'a> {
+    /// The manifest.
+    pub manifest: &'a [u8],
+    /// Its signature.
+    pub signature: Option<&'a [u8]>,
 }
 
 impl OutputNames {
     /// The names for an output; the manifest's where it is told.
     pub fn new(output: &Path, manifest: Option<&Path>) -> Self {
         let manifest = manifest.map_or_else(|| Manifest::path_for(output), Path::to_owned);
-        OutputNames { output: output.to_owned(), manifest }
+        OutputNames { output: Some(output.to_owned()), manifest }
+    }
+
+    /// The names for an output that goes to standard output.
+    pub fn of_stdout(manifest: &Path) -> Self {
+        OutputNames { output: None, manifest: manifest.to_owned() }
     }
 
     /// Where the manifest goes.
@@ -208,62 +237,74 @@ impl OutputNames {
         &self.manifest
     }
 
-    /// The manifest that was told and the one that is looked for unless told, each with its
-    /// signature.
-    fn beside(&self) -> Vec<PathBuf> {
-        let mut names = vec![self.manifest.clone(), Manifest::path_for(&self.output)];
+    /// The manifest that was told and the one that is looked for unless told.
+    fn manifests(&self) -> Vec<PathBuf> {
+        let mut names = vec![self.manifest.clone()];
+        names.extend(self.output.as_deref().map(Manifest::path_for));
         names.dedup();
-        let signatures: Vec<_> = names.iter().map(|name| signature_path(name)).collect();
+        names
+    }
+
+    /// What must not be left there from an older output: manifests first, so that an output of which
+    /// only a part was removed has none.
+    pub fn beside(&self) -> Vec<PathBuf> {
+        let mut names = self.manifests();
+        let signatures: Vec<_> = names.iter().map(|name| signature::path_for(name)).collect();
         names.extend(signatures);
         names
     }
 
     /// Looks, before any work is done, whether all of them may be written.
     pub fn check(&self, existing: Existing) -> Result<(), PublishError> {
-        let beside = self.beside();
-        if existing == Existing::Refuse && self.output.is_file() && !beside.iter().any(|name| name.exists()) {
-            return Err(PublishError::WithoutManifest(self.output.clone()));
+        if let Some(output) = &self.output {
+            let finished = self.manifests().iter().any(|name| name.exists());
+            if existing == Existing::Refuse && output.is_file() && !finished {
+                return Err(PublishError::WithoutManifest(output.clone()));
+            }
+            publish::check(output, existing)?;
         }
-        publish::check(&self.output, existing)?;
-        beside.iter().try_for_each(|name| publish::check(name, existing))
+        self.beside().iter().try_for_each(|name| publish::check(name, existing))
     }
 
-    /// Gives the output its name, and then the manifest. Both are on the disk before either has a
-    /// name, and before anything that they replace is gone.
+    /// Gives the output its name, then the signature, and the manifest last: where it is, the others
+    /// are. All are on the disk before any has a name, and before anything that they replace is gone.
     pub fn publish(
         &self,
-        mut output: Staged,
-        manifest: Option<&[u8]>,
+        mut output: Option<Staged>,
+        vouchers: Option<Vouchers<'_>>,
         existing: Existing,
     ) -> Result<(), PublishError> {
-        let manifest = match manifest {
-            None => None,
-            Some(bytes) => {
-                let mut staged = Staged::create(&self.manifest)?;
-                let written = staged.write_all(bytes);
-                written.map_err(|source| PublishError::Io { path: self.manifest.clone(), source })?;
-                staged.sync()?;
-                Some(staged)
+        let mut after = Vec::new();
+        if let Some(Vouchers { manifest, signature }) = vouchers {
+            if let Some(signature) = signature {
+                after.push(staged(&signature::path_for(&self.manifest), signature)?);
             }
-        };
-        output.sync()?;
+            after.push(staged(&self.manifest, manifest)?);
+        }
+        if let Some(output) = &mut output {
+            output.sync()?;
+        }
         if existing == Existing::Replace {
             self.beside().iter().try_for_each(|name| publish::remove(name))?;
         }
-        output.publish(existing)?;
-        let Some(manifest) = manifest else { return Ok(()) };
-        manifest.publish(existing).map_err(|source| PublishError::ManifestMissing {
-            path: self.output.clone(),
-            source: Box::new(source),
+        if let Some(output) = output {
+            output.publish(existing)?;
+        }
+        let published = after.into_iter().try_for_each(|file| file.publish(existing));
+        published.map_err(|source| match &self.output {
+            Some(path) => PublishError::ManifestMissing { path: path.clone(), source: Box::new(source) },
+            None => source,
         })
     }
 }
 
-/// Where the signature of a manifest stands.
-fn signature_path(manifest: &Path) -> PathBuf {
-    let mut name = manifest.as_os_str().to_owned();
-    name.push(".minisig");
-    name.into()
+/// A small file that is whole and on the disk, and has no name yet.
+fn staged(path: &Path, bytes: &[u8]) -> Result<Staged, PublishError> {
+    let mut staged = Staged::create(path)?;
+    let written = staged.write_all(bytes);
+    written.map_err(|source| PublishError::Io { path: path.to_owned(), source })?;
+    staged.sync()?;
+    Ok(staged)
 }
 
 /// The present time as a manifest spells it: RFC 3339, UTC, whole seconds.

@@ -11,12 +11,14 @@ pub use batch::{OrgIdText, Scope, VerifiedBatch, row_at};
 
 use crate::census::add_bounded;
 use crate::keyring::Keyring;
-use crate::manifest::{self, KeyUse, Manifest, ManifestError, OutputNames, Seals, TableFile, Tool};
+use crate::manifest::{self, KeyUse, Manifest, ManifestError, OutputNames, Seals, TableFile, Tool, Vouchers};
 use crate::parallel::{Interrupted, NoThreads, ordered_map};
-use crate::publish::{self, Existing, PublishError, Staged};
+use crate::publish::{Existing, PublishError, Staged};
 use crate::report::{Failure, LISTED_MAX, ManifestFile, RewrapCounts, RewrapReport};
 use crate::rewrap::{BudgetSpent, Rewrapper, Rules, SEALS_MAX, SealBudget, Work};
 use crate::row::{OrgId, Sha256Digest};
+use crate::signature::SignatureError;
+use crate::signer::Signer;
 use crate::stop::Stop;
 use crate::table::{
     self, Compression, FileFacts, Format, Input, OpenOptions, TableError, TableReader, UniqueIds,
@@ -63,6 +65,8 @@ pub struct Job<'a> {
     pub compression: Compression,
     /// Where the manifest goes; if not told, beside a file, and nowhere for standard output.
     pub manifest: Option<PathBuf>,
+    /// Signs the manifest.
+    pub signer: Option<&'a Signer>,
     /// Whether files that are there already are replaced.
     pub existing: Existing,
     /// The keys.
@@ -115,6 +119,9 @@ pub enum PipelineError {
     /// A manifest could not be read, or does not match.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The manifest's new signature does not hold.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// Selected organizations that the export does not have.
     #[error(
         "{file} does not have {count} of the organizations asked for: {named}; leave them out, or export them first"
@@ -197,14 +204,19 @@ impl Job<'_> {
     }
 
     fn check_destinations(&self) -> Result<(), PipelineError> {
-        match (&self.output, &self.manifest) {
-            (Destination::DryRun, _) | (Destination::Stdout, None) => {}
-            (Destination::File(path), manifest) => {
-                OutputNames::new(path, manifest.as_deref()).check(self.existing)?;
-            }
-            (Destination::Stdout, Some(manifest)) => publish::check(manifest, self.existing)?,
+        if let Some(names) = self.names() {
+            names.check(self.existing)?;
         }
         Ok(())
+    }
+
+    /// The names of all that is published: none if no file is.
+    fn names(&self) -> Option<OutputNames> {
+        match (&self.output, &self.manifest) {
+            (Destination::DryRun, _) | (Destination::Stdout, None) => None,
+            (Destination::File(path), manifest) => Some(OutputNames::new(path, manifest.as_deref())),
+            (Destination::Stdout, Some(manifest)) => Some(OutputNames::of_stdout(manifest)),
+        }
     }
 
     /// The input's own manifest, where it is there: an export that was cut short in transfer, or
@@ -225,7 +237,7 @@ impl Job<'_> {
         TableFile::new(path, self.output_format, facts, total.rows_written)
     }
 
-    /// Gives the output its name and the manifest after it.
+    /// Gives the output its name and the manifest after it, with its signature.
     fn publish(
         &self,
         staged: Option<Staged>,
@@ -248,23 +260,17 @@ impl Job<'_> {
             report: Some(report.clone()),
             snapshot: None,
         };
-        let bytes = manifest.to_bytes();
-        let path = match (staged, &self.output) {
-            (Some(staged), Destination::File(output)) => {
-                let names = OutputNames::new(output, self.manifest.as_deref());
-                names.publish(staged, Some(&bytes), self.existing)?;
-                Some(names.manifest().to_owned())
-            }
-            _ => {
-                if let Some(path) = &self.manifest {
-                    publish::publish_bytes(path, &bytes, self.existing)?;
-                }
-                self.manifest.clone()
-            }
-        };
         let mut report = report.clone();
-        report.manifest = path
-            .map(|path| ManifestFile { file: path.display().to_string(), sha256: Sha256Digest::of(&bytes) });
+        let Some(names) = self.names() else { return Ok(report) };
+        let bytes = manifest.to_bytes();
+        let signed = self.signer.map(|signer| signer.sign(names.manifest(), &bytes)).transpose()?;
+        let signature = signed.as_ref().map(|signed| signed.bytes.as_slice());
+        names.publish(staged, Some(Vouchers { manifest: &bytes, signature }), self.existing)?;
+        report.manifest = Some(ManifestFile {
+            file: names.manifest().display().to_string(),
+            sha256: Sha256Digest::of(&bytes),
+            signature: signed.map(|signed| signed.file),
+        });
         Ok(report)
     }
 }

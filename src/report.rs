@@ -5,6 +5,7 @@
 
 use crate::manifest::TableFile;
 use crate::row::{KeyId, Sha256Digest};
+use crate::signature::PublicKeyId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -115,4 +116,18 @@ pub struct ManifestFile {
     pub file: String,
     /// SHA-256 of its bytes.
     pub sha256: Sha256Digest,
+    /// Its signature, where this run made one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<SignatureFile>,
+}
+
+/// The signature of a manifest: one that was made, or one that was checked and holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignatureFile {
+    /// Its path.
+    pub file: String,
+    /// The key pair, by the id that minisign shows.
+    pub public_key_id: PublicKeyId,
+    /// What the signer says of it, vouched for by the same key.
+    pub trusted_comment: String,
 }

@@ -3,7 +3,8 @@
 //!
 //! It owns the memory that holds a secret and the one accessor of each; it never formats it.
 //! To find every place that touches key material, search for `expose_key`; for every place that
-//! touches a plaintext, for `expose_plaintext`.
+//! touches a plaintext, for `expose_plaintext`; for the key that signs manifests and its passphrase,
+//! `expose_pair` and `expose_passphrase`.
 //!
 //! What cannot be wiped from here is what a library keeps for itself: the key schedule inside a
 //! cipher is wiped by the cipher (its `zeroize` feature); a JSON or YAML parser may leave a copy
@@ -103,9 +104,78 @@ impl Plaintext {
     }
 }
 
+/// Bytes of an Ed25519 key pair as minisign keeps it: the seed, then the public key.
+pub const PAIR_LEN: usize = 64;
+
+/// The Ed25519 key pair that signs manifests. On the heap, as [`MasterKey`] is.
+#[derive(ZeroizeOnDrop)]
+pub struct SignaturePair(Box<[u8; PAIR_LEN]>);
+
+impl SignaturePair {
+    /// Takes a copy of the bytes, which the caller wipes.
+    pub fn copied_from(bytes: &[u8; PAIR_LEN]) -> Self {
+        let mut pair = Box::new([0u8; PAIR_LEN]);
+        pair.copy_from_slice(bytes);
+        SignaturePair(pair)
+    }
+
+    /// The pair's bytes. The one accessor.
+    pub fn expose_pair(&self) -> &[u8; PAIR_LEN] {
+        &self.0
+    }
+}
+
+/// Bytes that a passphrase may have: minisign takes no longer one.
+pub const PASSPHRASE_MAX: usize = 1024;
+
+/// The passphrase of a key file, as it was typed.
+#[derive(ZeroizeOnDrop)]
+pub struct Passphrase(Vec<u8>);
+
+impl Passphrase {
+    /// Reads one line, without its end, into memory that never moves.
+    pub fn read_line(mut from: impl std::io::Read) -> std::io::Result<Self> {
+        use std::io::{Error, ErrorKind};
+        let mut line = Passphrase(vec![0; PASSPHRASE_MAX + 2]);
+        let mut filled = 0;
+        loop {
+            match from.read(&mut line.0[filled..])? {
+                0 => return Err(Error::new(ErrorKind::UnexpectedEof, "no passphrase was given")),
+                n => filled += n,
+            }
+            let end = line.0[..filled].iter().position(|b| *b == b'\n');
+            if let Some(end) = end.filter(|end| *end <= PASSPHRASE_MAX) {
+                line.0[end..].zeroize();
+                line.0.truncate(end);
+                return Ok(line);
+            }
+            if filled > PASSPHRASE_MAX {
+                return Err(Error::other(format!("a passphrase has at most {PASSPHRASE_MAX} bytes")));
+            }
+        }
+    }
+
+    /// The passphrase. The one accessor.
+    pub fn expose_passphrase(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_passphrase_is_one_line() {
+        let read = |text: &[u8]| Passphrase::read_line(text).map(|p| p.expose_passphrase().to_vec());
+        assert_eq!(read(b"a horse \n").unwrap(), b"a horse ");
+        assert_eq!(read(b"\n").unwrap(), b"");
+        let longest = [[b'x'; PASSPHRASE_MAX].as_slice(), b"\n"].concat();
+        assert_eq!(read(&longest).unwrap().len(), PASSPHRASE_MAX);
+        for refused in [b"".as_slice(), b"no end", &[b'x'; PASSPHRASE_MAX + 1], &[b'x'; 5000]] {
+            assert!(read(refused).is_err());
+        }
+    }
 
     #[test]
     fn a_key_is_32_bytes_of_canonical_base64_with_white_space_around_it_ignored() {

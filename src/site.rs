@@ -25,6 +25,7 @@ mod sql_sqlite;
 use crate::manifest::ManifestError;
 use crate::publish::PublishError;
 use crate::row::{Field, KeyId};
+use crate::signature::SignatureError;
 use crate::site_config::SiteConfigError;
 use crate::stop::Stop;
 use crate::table::TableError;
@@ -189,6 +190,9 @@ pub enum SiteError {
         /// The manifest.
         path: String,
     },
+    /// The manifest has no signature that holds under the trusted key.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// The site's configuration could not be read.
     #[error(transparent)]
     Config(#[from] SiteConfigError),

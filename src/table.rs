@@ -29,7 +29,7 @@ mod unique;
 
 pub use build::{TextBuilder, plain_text_type};
 pub use decoder::guarded_rows;
-pub use format::{Compression, Format, Input, OpenOptions, create, open, standard_input};
+pub use format::{Compression, Format, Input, OpenOptions, create, interruptible, open, standard_input};
 pub use layout::{Layout, Text, Texts};
 pub use unique::UniqueIds;
 

@@ -12,9 +12,10 @@ use crate::keyring::Keyring;
 use crate::manifest::{Manifest, TableFile};
 use crate::parallel::ordered_map;
 use crate::pipeline::{ExportReader, OrgIdText, PipelineError, Scope};
-use crate::report::LISTED_MAX;
+use crate::report::{LISTED_MAX, SignatureFile};
 use crate::row::{Field, KeyId, OrgId, SourceDigest, is_absent, printable};
 use crate::secret::Plaintext;
+use crate::signature::SignatureError;
 use crate::stop::Stop;
 use crate::table::{FileFacts, Format, Input, Layout, TableError, Text, guarded_rows};
 use arrow::array::{Array as _, RecordBatch};
@@ -29,6 +30,8 @@ use std::collections::BTreeMap;
 pub enum Check {
     /// The file's bytes, digest and rows are those that its manifest says.
     Manifest,
+    /// The manifest is signed with the trusted key.
+    Signature,
     /// Every organization id is spelled as one.
     OrganizationIds,
     /// Every ciphertext is an envelope, for the independent reader too.
@@ -84,6 +87,8 @@ pub struct VerifyReport {
     pub fields_opened: u64,
     /// The target key, where one was told.
     pub target_key_id: Option<String>,
+    /// The manifest's signature, where it was checked and holds.
+    pub signature: Option<SignatureFile>,
     /// Organizations that the manifest says were selected; null is all of them.
     pub scope_organizations: Option<u64>,
     /// Rows that failed when the file was made, and are in it as they were (`--keep-going`): the
@@ -119,6 +124,8 @@ pub struct Verification<'a> {
     pub input_format: Option<Format>,
     /// Its manifest.
     pub manifest: Option<Manifest>,
+    /// What the trusted key says of the manifest's signature, if there is such a key.
+    pub signature: Option<Result<SignatureFile, SignatureError>>,
     /// The keys, if it is to be opened.
     pub keyring: Option<&'a Keyring>,
     /// The key that every envelope must name; otherwise the manifest's.
@@ -230,6 +237,7 @@ impl Verification<'_> {
             rows: result.rows,
             fields_opened: result.fields_opened,
             target_key_id: target.map(str::to_owned),
+            signature: self.signature.as_ref().and_then(|checked| checked.as_ref().ok()).cloned(),
             scope_organizations: self.scope().map(|scope| scope.len() as u64),
             rows_failed_at_rewrap: self
                 .manifest
@@ -262,6 +270,7 @@ impl Verification<'_> {
         let opens = self.keyring.is_some();
         for (check, done) in [
             (Check::Manifest, self.manifest.is_some()),
+            (Check::Signature, self.signature.is_some()),
             (Check::OrganizationIds, true),
             (Check::Envelopes, true),
             (Check::Target, target.is_some()),
@@ -277,6 +286,9 @@ impl Verification<'_> {
             (Check::OtherColumns, theirs.is_some()),
         ] {
             result.checks.insert(check, CheckResult { done, findings: 0 });
+        }
+        if let Some(Err(error)) = &self.signature {
+            result.file(Check::Signature, error.to_string());
         }
         if theirs.is_some() && ours.layout.source_digests.is_none() {
             let what = "the file has no source digests: it is not the output of a re-wrap";

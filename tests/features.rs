@@ -28,6 +28,13 @@ fn without(feature: &str, unwanted: &[&str]) {
     }
 }
 
+/// It can say whether a signature holds and make none: what does is minisign-verify.
+#[test]
+fn the_sites_side_has_no_code_that_could_sign() {
+    without("site", &["ed25519-dalek", "curve25519-dalek", "scrypt", "blake2", "minisign"]);
+    assert!(crates("site").contains(&"minisign-verify".to_owned()));
+}
+
 /// TLS brings its own AES (ring); nothing there can open an envelope.
 #[test]
 fn the_sites_side_has_no_code_that_could_open_an_envelope() {

@@ -42,8 +42,9 @@ const BEFORE: [&str; 29] = [
 const NEVER: [&str; 5] = ["expect(", "reason=", "assert!(", "unreachable!(", "write_str("];
 
 /// Texts that are none of the programs' words.
-const NO_MESSAGES: [&str; 7] = [
+const NO_MESSAGES: [&str; 8] = [
     "rekek key fingerprint v1",
+    "untrusted comment: signature from rekek with minisign secret key {}\\n{}\\ntrusted comment: {comment}\\n{}\\n",
     "(other key ids)",
     "the room is what the encoder asks for",
     "{\\n  \\\"machine_identity\\\": {\\n    \\\"encryption_keys\\\": {}\\n  }\\n}\\n",

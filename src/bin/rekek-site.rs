@@ -27,6 +27,8 @@ mod site_inspect;
 mod site_warning;
 #[path = "../cli/status.rs"]
 mod status;
+#[path = "../cli/trusted.rs"]
+mod trusted;
 #[path = "../cli/version.rs"]
 mod version;
 

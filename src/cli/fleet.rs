@@ -263,6 +263,7 @@ impl Arguments {
             output_format: site.output_format,
             compression: site.compression,
             manifest: None,
+            signer: None,
             existing,
             keyring: &keyring,
             target,

@@ -1,5 +1,6 @@
 //! Keys as arguments: files, never values.
 
+use crate::passphrase;
 use crate::people::{count, quoted};
 use crate::status::Usage;
 use crate::warning::Warning;
@@ -7,6 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use rekek::keyring::{Keyring, SECRETS_BYTES_MAX};
 use rekek::row::KeyId;
+use rekek::signer::Signer;
 use rekek::stop::Stop;
 use rekek::table::standard_input;
 use std::collections::BTreeMap;
@@ -110,18 +112,31 @@ impl KeyArguments {
     }
 }
 
+/// The key that signs manifests, from the file that minisign made; the passphrase of an encrypted
+/// one is asked on the terminal.
+pub fn read_signer(path: &Path, stop: &Stop) -> anyhow::Result<Signer> {
+    let text =
+        read_wiped_file(path).with_context(|| format!("cannot read the signing key {}", path.display()))?;
+    let name = path.display().to_string();
+    Signer::read(&name, &text, || passphrase::ask(&name, stop))
+}
+
 /// Reads a file that holds keys into memory that is wiped; warns if others can read it.
 pub fn read_secret(path: &Path, stop: &Stop) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let cannot = || format!("cannot read the secrets {}", path.display());
     if path.as_os_str() == "-" {
         return standard_input(stop).and_then(|mut stdin| read_wiped(&mut stdin, 0)).with_context(cannot);
     }
-    let mut file = File::open(path).with_context(cannot)?;
-    let metadata = file.metadata().with_context(cannot)?;
+    read_wiped_file(path).with_context(cannot)
+}
+
+fn read_wiped_file(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let mut file = File::open(path)?;
+    let metadata = file.metadata()?;
     if metadata.mode() & 0o077 != 0 {
         Warning::SecretsReadable { path: path.to_owned(), mode: metadata.mode() & 0o777 }.say();
     }
-    read_wiped(&mut file, metadata.len()).with_context(cannot)
+    read_wiped(&mut file, metadata.len())
 }
 
 /// Reads to the end without leaving a copy behind in memory that was outgrown.

@@ -1,7 +1,7 @@
 //! `rekek rewrap`: arguments → a job, its report for people.
 
 use crate::conduct::{Conduct, target_of};
-use crate::keys::KeyArguments;
+use crate::keys::{KeyArguments, read_signer};
 use crate::people::{self, Cell, Grid, Report, Tone, count};
 use crate::progress::{Progress, ProgressArgument, When};
 use crate::status::{Outcome, Usage};
@@ -9,7 +9,7 @@ use crate::total::rows_told;
 use crate::{PROGRAM, paths};
 use anyhow::Context as _;
 use clap::Args;
-use rekek::manifest::Manifest;
+use rekek::manifest::{Manifest, OutputNames};
 use rekek::pipeline::{Destination, Job, Observer, OnFailure};
 use rekek::publish::{self, Staged};
 use rekek::report::{Failure, RewrapReport};
@@ -69,6 +69,11 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
 
+    /// Sign the manifest with this minisign secret key: writes OUTPUT.manifest.json.minisig; the passphrase of an
+    /// encrypted key is asked on the terminal
+    #[arg(long, value_name = "KEYFILE")]
+    sign: Option<PathBuf>,
+
     /// Write every failure to this file, a JSON object a line, for instance failures.jsonl
     #[arg(long, value_name = "FILE")]
     failures: Option<PathBuf>,
@@ -126,6 +131,13 @@ impl Arguments {
         if self.quiet { ProgressArgument { progress: When::Never } } else { self.progress }
     }
 
+    fn names(&self, manifest: &Path) -> OutputNames {
+        match self.destination() {
+            Destination::File(output) => OutputNames::new(&output, Some(manifest)),
+            Destination::Stdout | Destination::DryRun => OutputNames::of_stdout(manifest),
+        }
+    }
+
     /// Files that are written and files that are read are never the same.
     fn check_paths(&self) -> Result<(), Usage> {
         let stdins = [&self.input].into_iter().chain(&self.orgs_file).map(PathBuf::as_path);
@@ -137,14 +149,26 @@ impl Arguments {
             written.extend(self.output.as_deref().map(|path| ("the output", path)));
         }
         written.extend(manifest.as_deref().map(|path| ("the manifest", path)));
+        // Signatures, and a manifest in the usual place: written, or not left there from an older output.
+        let beside = manifest.as_ref().map_or(vec![], |manifest| self.names(manifest).beside());
+        let others = beside.iter().filter(|path| Some(*path) != manifest.as_ref());
+        written.extend(others.map(|path| ("what stands beside the output,", path.as_path())));
         written.extend(self.report.as_deref().map(|path| ("the report", path)));
         written.extend(self.failures.as_deref().map(|path| ("the failures file", path)));
         let mut read = vec![("the input", self.input.clone())];
         read.push(("the input's manifest", Manifest::path_for(&self.input)));
         read.extend(self.keys.paths().map(|path| ("a secrets file", path.to_owned())));
+        read.extend(self.sign.iter().map(|path| ("the signing key", path.clone())));
         read.extend(self.site_config.iter().map(|path| ("the site configuration", path.clone())));
         read.extend(self.orgs_file.iter().map(|path| ("the file of organizations", path.clone())));
         paths::refuse_dashes(&written)?;
+        if self.sign.as_ref().is_some_and(|path| path.as_os_str() == "-") {
+            return Err(Usage("the signing key cannot come from standard input; name its file".into()));
+        }
+        if self.sign.is_some() && manifest.is_none() && !self.conduct.dry_run {
+            let what = "there is no manifest to sign where the output goes to standard output; name one with --manifest";
+            return Err(Usage(what.into()));
+        }
         if self.destination() == Destination::Stdout {
             paths::refuse_redirected(&read)?;
         }
@@ -214,6 +238,8 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     }
     let keyring = arguments.keys.load(stop)?;
     let target = keyring.target(&arguments.target()?)?;
+    // After the secrets: what feeds them through a pipe may itself ask on the terminal.
+    let signer = arguments.sign.as_deref().map(|path| read_signer(path, stop)).transpose()?;
     let job = Job {
         input: arguments.input(),
         input_format: arguments.input_format,
@@ -221,6 +247,7 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         output_format,
         compression: arguments.compression,
         manifest: arguments.manifest(),
+        signer: signer.as_ref(),
         existing,
         keyring: &keyring,
         target,
@@ -336,6 +363,9 @@ fn table(report: &RewrapReport, job: &Job<'_>, arguments: &Arguments) -> Report 
     if let Some(manifest) = &report.manifest {
         table.line("manifest", manifest.file.clone());
         table.line("  its SHA-256", manifest.sha256.to_string());
+        if let Some(signature) = &manifest.signature {
+            table.line("  signed with key", signature.public_key_id.to_string());
+        }
     }
     table.grid(keys(report, job));
     next(&mut table, report, job, arguments);

@@ -5,6 +5,7 @@ use crate::progress::ProgressArgument;
 use crate::site::{DatabaseArgument, ReportArguments, Shown, stopped};
 use crate::site_warning::Warning;
 use crate::status::{Outcome, Usage, stop_on_signals};
+use crate::trusted::{self, TrustedKeyArgument};
 use clap::{Args, ValueEnum};
 use rekek::publish::Existing;
 use rekek::row::Sha256Digest;
@@ -33,6 +34,9 @@ pub struct Arguments {
     /// The manifest's own SHA-256, the 64 digits that `rekek rewrap` printed
     #[arg(long, value_name = "HEX")]
     manifest_sha256: Option<Sha256Digest>,
+
+    #[command(flatten)]
+    trusted_key: TrustedKeyArgument,
 
     /// The service's configuration, TOML, for instance site.toml: the input's target key must be its current_encryption_key_id
     #[arg(long, value_name = "FILE")]
@@ -81,12 +85,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     }
     let mut read = vec![("the input", arguments.input.clone())];
     read.extend(arguments.manifest.clone().map(|path| ("the manifest", path)));
+    read.extend(arguments.trusted_key.path().map(|path| ("the trusted key", path)));
     read.extend(arguments.site_config.clone().map(|path| ("the site configuration", path)));
     arguments.report.check(&read, &[], Existing::Refuse)?;
     let options = Options {
         format: arguments.input_format,
         manifest: arguments.manifest.clone(),
         manifest_sha256: arguments.manifest_sha256,
+        trusted_key: arguments.trusted_key.load()?,
         site_config: arguments.site_config.clone(),
         dry_run: arguments.dry_run,
         on_conflict: match arguments.on_conflict {
@@ -152,6 +158,10 @@ fn table(report: &ImportReport) -> Report {
     let mut table = Report::default();
     table.line("input", format!("{}, {} rows", report.input.file, count(report.input.rows)));
     table.line("target key", rekek::row::printable(report.target_key_id.as_str()));
+    if let Some(signature) = &report.signature_checked {
+        table.line("signed with key", signature.public_key_id.to_string());
+        table.line("  says", trusted::comment(signature));
+    }
     table.count("rows examined", counts.rows_examined);
     table.count("  updated", counts.rows_updated);
     table.count("  already applied", counts.rows_already_applied);

@@ -4,12 +4,14 @@ use crate::keys::KeyArguments;
 use crate::people::{self, Report, Tone, count};
 use crate::progress::ProgressArgument;
 use crate::status::{Outcome, Usage};
+use crate::trusted::{self, TrustedKeyArgument};
 use crate::warning::Warning;
 use crate::{PROGRAM, paths, process};
 use clap::Args;
 use rekek::keyring::Keyring;
 use rekek::manifest::Manifest;
 use rekek::row::{KeyId, Sha256Digest, printable};
+use rekek::signature::SignatureError;
 use rekek::stop::Stop;
 use rekek::table::{Format, Input};
 use rekek::verify::{Verification, VerifyReport};
@@ -27,6 +29,9 @@ pub struct Arguments {
     /// Its manifest [default: INPUT.manifest.json, where it is there]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
+
+    #[command(flatten)]
+    trusted_key: TrustedKeyArgument,
 
     #[command(flatten)]
     keys: KeyArguments,
@@ -67,14 +72,19 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         let what = "--source compares plaintexts, and needs the keys: name them with --secrets FILE";
         return Err(Usage(what.into()).into());
     }
+    let trusted = arguments.trusted_key.load()?;
     let keyring = if arguments.keys.is_empty() { None } else { Some(arguments.keys.load(stop)?) };
     let input = Input::from_argument(&arguments.input);
     let beside = input.path().map(Manifest::path_for).filter(|path| path.exists());
-    let manifest = match arguments.manifest.clone().or(beside) {
-        Some(path) => Some(Manifest::read(&path)?),
+    let (manifest, signature) = match arguments.manifest.clone().or(beside) {
+        Some(path) => {
+            let bytes = Manifest::read_bytes(&path)?;
+            let signature = trusted.map(|key| key.check(&path, &bytes));
+            (Some((Manifest::parse(&path, &bytes)?, Sha256Digest::of(&bytes))), signature)
+        }
         None => {
             Warning::NoManifest.say();
-            None
+            (None, trusted.map(|_| Err(SignatureError::NoManifest { file: input.name() })))
         }
     };
     let digest = manifest.as_ref().map(|(_, digest)| *digest);
@@ -83,6 +93,7 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         input,
         input_format: arguments.input_format,
         manifest: manifest.map(|(manifest, _)| manifest),
+        signature,
         keyring: keyring.as_ref(),
         target: arguments.to.clone(),
         source: arguments.source.as_deref().map(Input::from_argument),
@@ -129,6 +140,10 @@ fn table(
         let key = keyring.and_then(|keyring| Some(&keyring.keys()[keyring.position(target)?]));
         let fingerprint = key.map(|key| format!(" (fingerprint {})", key.fingerprint()));
         table.line("target key", printable(target) + &fingerprint.unwrap_or_default());
+    }
+    if let Some(signature) = &report.signature {
+        table.line("signed with key", signature.public_key_id.to_string());
+        table.line("  says", trusted::comment(signature));
     }
     match report.scope_organizations {
         Some(n) => table.line("scope", format!("{} selected organizations", count(n))),

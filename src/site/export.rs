@@ -7,8 +7,8 @@
 use super::connect::Database;
 use super::report::ExportReport;
 use super::{SiteError, Step, Watch, block_on, sql_postgres, sql_sqlite};
-use crate::manifest::{self, Manifest, Seals, Snapshot, TableFile, Tool};
-use crate::publish::{self, Existing, Staged};
+use crate::manifest::{self, Manifest, OutputNames, Seals, Snapshot, TableFile, Tool, Vouchers};
+use crate::publish::{Existing, Staged};
 use crate::report::ManifestFile;
 use crate::row::{Field, ORGANIZATION_ID, OrgId, Sha256Digest, is_absent};
 use crate::stop::Stop;
@@ -179,33 +179,25 @@ pub fn run(
     watch: &dyn Watch,
 ) -> Result<ExportReport, SiteError> {
     let started = Instant::now();
-    let manifest_path = match (&options.manifest, &options.output) {
-        (Some(path), _) => Some(path.clone()),
-        (None, Output::File(path)) => Some(Manifest::path_for(path)),
-        (None, Output::Stdout) => None,
+    let names = match (&options.output, &options.manifest) {
+        (Output::File(path), told) => Some(OutputNames::new(path, told.as_deref())),
+        (Output::Stdout, told) => told.as_deref().map(OutputNames::of_stdout),
     };
-    match &options.output {
+    if let Some(names) = &names {
+        names.check(options.existing)?;
+    }
+    let (facts, rows, snapshot, staged) = match &options.output {
         Output::Stdout => {
             let (facts, rows, snapshot, _) = write_table(database, options, stop, watch, io::stdout())?;
-            finish(options, manifest_path, facts, rows, snapshot, started)
+            (facts, rows, snapshot, None)
         }
         Output::File(path) => {
-            publish::check(path, options.existing)?;
-            if let Some(manifest) = &manifest_path {
-                publish::check(manifest, options.existing)?;
-            }
-            let staged = Staged::create(path)?;
-            let (facts, rows, snapshot, staged) = write_table(database, options, stop, watch, staged)?;
-            if options.existing == Existing::Replace {
-                // The old manifest goes first: a new output never stands beside an old manifest.
-                if let Some(manifest) = &manifest_path {
-                    publish::remove(manifest)?;
-                }
-            }
-            staged.publish(options.existing)?;
-            finish(options, manifest_path, facts, rows, snapshot, started)
+            let (facts, rows, snapshot, staged) =
+                write_table(database, options, stop, watch, Staged::create(path)?)?;
+            (facts, rows, snapshot, Some(staged))
         }
-    }
+    };
+    finish(options, names, staged, facts, rows, snapshot, started)
 }
 
 fn write_table<W: Write + Send + 'static>(
@@ -236,7 +228,8 @@ fn write_table<W: Write + Send + 'static>(
 
 fn finish(
     options: &Options,
-    manifest_path: Option<PathBuf>,
+    names: Option<OutputNames>,
+    staged: Option<Staged>,
     facts: FileFacts,
     rows: u64,
     snapshot: Snapshot,
@@ -261,12 +254,14 @@ fn finish(
         report: None,
         snapshot: Some(snapshot.clone()),
     };
-    let manifest = match manifest_path {
+    let manifest = match names {
         None => None,
-        Some(path) => {
+        Some(names) => {
             let bytes = manifest.to_bytes();
-            publish::publish_bytes(&path, &bytes, options.existing)?;
-            Some(ManifestFile { file: path.display().to_string(), sha256: Sha256Digest::of(&bytes) })
+            let vouchers = Vouchers { manifest: &bytes, signature: None };
+            names.publish(staged, Some(vouchers), options.existing)?;
+            let file = names.manifest().display().to_string();
+            Some(ManifestFile { file, sha256: Sha256Digest::of(&bytes), signature: None })
         }
     };
     Ok(ExportReport {

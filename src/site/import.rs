@@ -11,8 +11,9 @@ use super::connect::Database;
 use super::report::{Conflicts, ImportCounts, ImportReport, Phases};
 use super::{SiteError, Step, Watch, block_on, sql_postgres, sql_sqlite, unless_stopped};
 use crate::manifest::{Manifest, ManifestError, TableFile};
-use crate::report::ManifestFile;
+use crate::report::{ManifestFile, SignatureFile};
 use crate::row::{KeyId, Sha256Digest};
+use crate::signature::TrustedKey;
 use crate::site_config::SiteConfig;
 use crate::stop::Stop;
 use crate::table::{Format, Input, OpenOptions};
@@ -49,6 +50,8 @@ pub struct Options {
     pub manifest: Option<PathBuf>,
     /// The manifest's own digest, carried over by hand.
     pub manifest_sha256: Option<Sha256Digest>,
+    /// The key that the manifest must be signed with.
+    pub trusted_key: Option<TrustedKey>,
     /// The site's configuration, to compare the target key with.
     pub site_config: Option<PathBuf>,
     /// Do everything and roll it back.
@@ -69,6 +72,7 @@ impl Options {
             format: None,
             manifest: None,
             manifest_sha256: None,
+            trusted_key: None,
             site_config: None,
             dry_run: false,
             on_conflict: OnConflict::default(),
@@ -80,10 +84,11 @@ impl Options {
     /// What will not be checked, each in a line for the operator.
     pub fn unchecked(&self) -> Vec<&'static str> {
         let mut unchecked = Vec::new();
-        if self.manifest_sha256.is_none() {
+        if self.manifest_sha256.is_none() && self.trusted_key.is_none() {
             unchecked.push(
                 "the manifest itself is not checked: whoever could alter the file could alter it too; \
-                 --manifest-sha256 takes the digest that rekek rewrap printed",
+                 --trusted-key takes the public key of who signed it, --manifest-sha256 the digest that \
+                 rekek rewrap printed",
             );
         }
         if self.site_config.is_none() {
@@ -171,6 +176,7 @@ pub fn run(
         manifest: checked.manifest,
         rows_failed_at_rewrap: checked.document.report.map_or(0, |report| report.counts.rows_failed),
         manifest_sha256_checked: options.manifest_sha256,
+        signature_checked: checked.signature,
         elapsed_seconds: started.elapsed().as_secs_f64(),
         phases: run.phases,
     };
@@ -187,6 +193,7 @@ struct Checked {
     rows: u64,
     file: TableFile,
     manifest: ManifestFile,
+    signature: Option<SignatureFile>,
     document: Manifest,
 }
 
@@ -195,12 +202,15 @@ fn check(options: &Options, stop: &Stop, watch: &dyn Watch) -> Result<Checked, S
     let name = options.input.display().to_string();
     let path = options.manifest.clone().unwrap_or_else(|| Manifest::path_for(&options.input));
     let shown = path.display().to_string();
-    let (document, sha256) = Manifest::read(&path).map_err(|e| match e {
+    let bytes = Manifest::read_bytes(&path).map_err(|e| match e {
         ManifestError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
             SiteError::NoManifest { path: shown.clone(), file: name.clone() }
         }
         e => e.into(),
     })?;
+    // Before anything in it is believed.
+    let signature = options.trusted_key.as_ref().map(|key| key.check(&path, &bytes)).transpose()?;
+    let (document, sha256) = (Manifest::parse(&path, &bytes)?, Sha256Digest::of(&bytes));
     if options.manifest_sha256.is_some_and(|told| told != sha256) {
         return Err(SiteError::ManifestDigest { path: shown });
     }
@@ -222,7 +232,8 @@ fn check(options: &Options, stop: &Stop, watch: &dyn Watch) -> Result<Checked, S
     let (facts, rows) = source.facts(|rows| watch.rows(rows))?;
     document.check_output(&name, facts, rows)?;
     let file = TableFile::new(&options.input, format, facts, rows);
-    Ok(Checked { source, rows, file, manifest: ManifestFile { file: shown, sha256 }, document })
+    let manifest = ManifestFile { file: shown, sha256, signature: None };
+    Ok(Checked { source, rows, file, manifest, signature, document })
 }
 
 /// An import on its way.

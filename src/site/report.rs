@@ -2,7 +2,7 @@
 
 use crate::census::Census;
 use crate::manifest::{Snapshot, TableFile};
-use crate::report::{LISTED_MAX, ManifestFile};
+use crate::report::{LISTED_MAX, ManifestFile, SignatureFile};
 use crate::row::{KeyId, OrgId, Sha256Digest};
 use serde::{Deserialize, Serialize};
 
@@ -186,6 +186,8 @@ pub struct ImportReport {
     pub rows_failed_at_rewrap: u64,
     /// The digest that the manifest was compared with, where one was given.
     pub manifest_sha256_checked: Option<Sha256Digest>,
+    /// The manifest's signature, which holds under the trusted key, where one was given.
+    pub signature_checked: Option<SignatureFile>,
     /// From the first byte read to the answer to the last commit.
     pub elapsed_seconds: f64,
     /// Where that time went.

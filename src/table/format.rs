@@ -199,8 +199,12 @@ pub fn create<W: Write + Send + 'static>(
 /// Standard input, for whatever is read from it: a table, keys, organizations. A wait for it ends
 /// when a stop is asked for.
 pub fn standard_input(stop: &Stop) -> io::Result<impl Read + Send + use<>> {
-    let file = rustix::io::dup(rustix::stdio::stdin())?.into();
-    Ok(Waiting { file, stop: stop.clone() })
+    Ok(interruptible(rustix::io::dup(rustix::stdio::stdin())?.into(), stop))
+}
+
+/// A pipe or a terminal: a wait for it ends when a stop is asked for.
+pub fn interruptible(file: File, stop: &Stop) -> impl Read + Send + use<> {
+    Waiting { file, stop: stop.clone() }
 }
 
 /// A pipe that can be interrupted while it waits: the signal only sets a flag, and a plain `read`

@@ -11,5 +11,7 @@ mod keygen;
 mod readme;
 mod record;
 mod rotation;
+mod signature;
 mod support;
+mod terminal;
 mod verify;

@@ -1,5 +1,6 @@
 //! Every `rekek` command in the README is run, in its order, and prints what the README says.
 
+use crate::signature::minisign;
 use crate::support::{Site, sample};
 
 /// The commands of a Markdown text with the output that stands below each: code blocks whose lines
@@ -43,6 +44,8 @@ fn the_readme_says_what_happens() {
     for name in ["export.csv", "secrets.json", "site.toml"] {
         site.write(&format!("fixtures/sample/{name}"), std::fs::read(sample(name)).unwrap());
     }
+    // (The README has a passphrase asked for; tests/cli/signature.rs does that.)
+    minisign(&site, "-G -W -s rotation.key -p rotation.pub");
     let readme = include_str!("../../README.md");
     let commands = commands(readme);
     assert!(commands.len() >= 5, "{commands:?}");

@@ -26,7 +26,8 @@ fn the_sample_site_counts_exactly_what_it_must_and_is_verified_against_its_sourc
     let verified = verified.json();
     assert_eq!((&verified["rows"], &verified["fields_opened"]), (&json!(150), &json!(287)));
     for (check, result) in verified["checks"].as_object().unwrap() {
-        assert_eq!(result, &json!({"done": true, "findings": 0}), "{check}");
+        // A signature takes a key to trust.
+        assert_eq!(result, &json!({"done": check != "signature", "findings": 0}), "{check}");
     }
 }
 

@@ -120,6 +120,58 @@ fn a_value_that_is_no_envelope_and_digests_that_do_not_fit() {
 }
 
 #[test]
+fn a_manifest_that_the_trusted_key_did_not_sign() {
+    let r = Rehearsal::postgres(12).rewrapped();
+    let minisign = |line: &str| {
+        let mut minisign = std::process::Command::new("minisign");
+        let minisign = minisign.args(line.split(' ')).current_dir(r.path("")).output();
+        assert!(minisign.expect("minisign is installed by scripts/test").status.success(), "{line}");
+    };
+    minisign("-G -W -s a.key -p a.pub");
+    minisign("-G -W -s b.key -p b.pub");
+    let line = "import out.csv --site-config site.toml --json --trusted-key a.pub";
+    let (manifest, signature) = ("out.csv.manifest.json", "out.csv.manifest.json.minisig");
+    refused(&r, line, "out.csv.manifest.json is not signed, out.csv.manifest.json.minisig is not there");
+    minisign("-S -m out.csv.manifest.json -s b.key");
+    refused(&r, line, "out.csv.manifest.json is signed with the key ");
+    let ran =
+        r.folder.rekek("rewrap export.csv -o out.csv --secrets secrets.json --to kv2 --force --sign a.key");
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let (good, signed) = (r.folder.read(manifest), r.folder.read(signature));
+    r.folder.write(signature, signed.replace("file:out.csv", "file:yes.csv"));
+    refused(
+        &r,
+        line,
+        "out.csv.manifest.json.minisig was altered: the signature or its trusted comment does not",
+    );
+    r.folder.write(signature, &signed);
+    // An attacker who can change output and manifest, and whom the manifest's own digests do not stop.
+    let (ours, other) = (r.digest("out.csv"), r.digest("export.csv"));
+    r.folder.write(manifest, good.replace(&ours, &other));
+    refused(&r, line, "out.csv.manifest.json is not the manifest that was signed");
+    // Before it connects, and before it reads what nobody vouches for.
+    r.folder.write(manifest, "not JSON");
+    let ran = r.site_on("postgres://nobody@127.0.0.1:1/none", line);
+    assert_eq!(ran.status, 1);
+    assert!(ran.stderr.contains("is not the manifest that was signed"), "{}", ran.stderr);
+    r.folder.write(manifest, &good);
+    refused(&r, &line.replace("a.pub", "none.pub"), "cannot read the trusted key none.pub");
+    refused(&r, &line.replace("a.pub", "site.toml"), "site.toml is not a minisign public key");
+
+    let ran = r.site(line);
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "a signature is enough: there is no warning");
+    let key = r.folder.read("a.pub").lines().nth(1).unwrap().to_owned();
+    let checked = ran.json()["signature_checked"].clone();
+    assert!(r.folder.read("a.pub").contains(checked["public_key_id"].as_str().unwrap()));
+    assert_eq!(checked["file"], signature);
+    let ran = r.site(&line.replace("a.pub", &key).replace(" --json", ""));
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    assert!(ran.stdout.contains("\nsigned with key    ") && ran.stdout.contains("says"), "{}", ran.stdout);
+    let report = r.import("").json();
+    assert_eq!(report["signature_checked"], serde_json::Value::Null);
+}
+
+#[test]
 fn a_target_that_is_not_the_sites_current_key() {
     let r = Rehearsal::postgres(12).rewrapped();
     r.folder.write("old.toml", "[machine_identity]\ncurrent_encryption_key_id = \"kv1\"\n");
@@ -133,7 +185,9 @@ fn what_is_not_checked_is_said() {
     let r = Rehearsal::postgres(3).rewrapped();
     let ran = r.site("import out.csv");
     assert_eq!(ran.status, 0);
-    assert!(ran.stderr.contains("warning: the manifest itself is not checked"), "{}", ran.stderr);
+    let told = "warning: the manifest itself is not checked: whoever could alter the file could alter it too; \
+                --trusted-key takes the public key of who signed it, --manifest-sha256 the digest that rekek rewrap";
+    assert!(ran.stderr.contains(told), "{}", ran.stderr);
     assert!(
         ran.stderr.contains("warning: it is not checked that the target is the site's current"),
         "{}",

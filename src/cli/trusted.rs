@@ -1,0 +1,35 @@
+//! The public key that a manifest must be signed with, as an argument: the key, or its file.
+
+use clap::Args;
+use rekek::report::SignatureFile;
+use rekek::signature::{SignatureError, TrustedKey};
+use std::path::PathBuf;
+
+/// Whom the operator trusts.
+#[derive(Args)]
+pub struct TrustedKeyArgument {
+    /// Refuse a manifest that is not signed with this minisign public key: the key itself (RW…), or its file
+    #[arg(long, value_name = "PUBKEY")]
+    trusted_key: Option<String>,
+}
+
+impl TrustedKeyArgument {
+    /// The file, if it is one.
+    #[allow(dead_code)] // rekek writes no file beside the key.
+    pub fn path(&self) -> Option<PathBuf> {
+        let argument = self.trusted_key.as_ref()?;
+        argument.parse::<TrustedKey>().is_err().then(|| argument.into())
+    }
+
+    /// Reads it.
+    pub fn load(&self) -> Result<Option<TrustedKey>, SignatureError> {
+        let Some(argument) = &self.trusted_key else { return Ok(None) };
+        argument.parse().or_else(|_| TrustedKey::read(argument.as_ref())).map(Some)
+    }
+}
+
+/// What the signer says of a signature, for people.
+pub fn comment(signature: &SignatureFile) -> String {
+    let parts: Vec<_> = signature.trusted_comment.split('\t').map(rekek::row::printable).collect();
+    parts.join(" ")
+}
