@@ -17,7 +17,6 @@
 //! to a writer that was not read back and opened again; put a key, a plaintext or an envelope
 //! into an error, a report or a manifest; hold more of a table in memory than a few batches.
 
-#![deny(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 #![warn(missing_docs)]
 
