@@ -4,7 +4,7 @@
 //! file was finished, and signed if it was to be. It names keys by id and fingerprint and holds
 //! nothing secret.
 
-use crate::publish::{self, Existing, PublishError, Staged};
+use crate::publish::{self, Existing, Placed, PublishError, Staged};
 use crate::report::RewrapReport;
 use crate::row::{KeyId, OrgId, Sha256Digest};
 use crate::signature;
@@ -254,11 +254,21 @@ impl OutputNames {
         names
     }
 
+    /// Whether the output is there, without a manifest, and what a run left that was stopped before
+    /// the manifest had its name. It is of no use, and the next run replaces it.
+    pub fn is_left_over(&self) -> bool {
+        self.output.as_deref().is_some_and(publish::is_unfinished)
+            && !self.manifests().iter().any(|name| name.symlink_metadata().is_ok())
+    }
+
     /// Looks, before any work is done, whether all of them may be written.
     pub fn check(&self, existing: Existing) -> Result<(), PublishError> {
         if let Some(output) = &self.output {
-            let finished = self.manifests().iter().any(|name| name.exists());
-            if existing == Existing::Refuse && output.is_file() && !finished {
+            let file = output.symlink_metadata().is_ok_and(|m| m.is_file());
+            if existing == Existing::Refuse && file && !self.manifests().iter().any(|name| name.exists()) {
+                if self.is_left_over() {
+                    return Ok(());
+                }
                 return Err(PublishError::WithoutManifest(output.clone()));
             }
             publish::check(output, existing)?;
@@ -268,6 +278,8 @@ impl OutputNames {
 
     /// Gives the output its name, then the signature, and the manifest last: where it is, the others
     /// are. All are on the disk before any has a name, and before anything that they replace is gone.
+    /// If one cannot follow, the names before it go again; if the run is killed in between, the output
+    /// stays with a mark, by which the next run knows it ([`OutputNames::is_left_over`]).
     pub fn publish(
         &self,
         mut output: Option<Staged>,
@@ -282,19 +294,41 @@ impl OutputNames {
             after.push(staged(&self.manifest, manifest)?);
         }
         if let Some(output) = &mut output {
+            if !after.is_empty() {
+                output.mark_unfinished();
+            }
             output.sync()?;
         }
+        let alone = self.output.as_deref().map(publish::lock_folder);
+        // (With the lock, no other run can be on its way from this output to its manifest.)
+        let left_over = alone.is_some_and(|lock| lock.is_held()) && self.is_left_over();
         if existing == Existing::Replace {
+            output = output.map(Staged::aside).transpose()?;
+            after = after.into_iter().map(Staged::aside).collect::<Result<_, _>>()?;
+        }
+        if existing == Existing::Replace || left_over {
             self.beside().iter().try_for_each(|name| publish::remove(name))?;
         }
-        if let Some(output) = output {
-            output.publish(existing)?;
+        let output = match output {
+            Some(output) => Some(output.place(if left_over { Existing::Replace } else { existing })?),
+            None => None,
+        };
+        // (What they would replace is gone already.)
+        let Err(error) = after.into_iter().try_for_each(|file| file.publish(Existing::Refuse)) else {
+            if let Some(output) = output {
+                output.finish();
+            }
+            return Ok(());
+        };
+        // A signature that has its name goes too: the manifest, which comes last, has not.
+        _ = publish::remove(&signature::path_for(&self.manifest));
+        match output.map_or(Ok(()), Placed::take_back) {
+            Ok(()) => Err(error),
+            Err(source) => Err(PublishError::ManifestMissing {
+                path: self.output.clone().unwrap_or_default(),
+                source: Box::new(source),
+            }),
         }
-        let published = after.into_iter().try_for_each(|file| file.publish(existing));
-        published.map_err(|source| match &self.output {
-            Some(path) => PublishError::ManifestMissing { path: path.clone(), source: Box::new(source) },
-            None => source,
-        })
     }
 }
 

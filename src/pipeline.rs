@@ -151,6 +151,11 @@ pub trait Observer: Send {
     fn rows(&mut self, rows: u64);
     /// A row failed.
     fn failure(&mut self, failure: &Failure) -> io::Result<()>;
+    /// All rows are through, and nothing is published yet: the last moment at which what cannot be
+    /// kept of them keeps the output from its name.
+    fn end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Job<'_> {
@@ -195,6 +200,7 @@ impl Job<'_> {
             manifest.check_output(&self.input.name(), facts_of(&input), input.rows)?;
         }
         total.check_scope(self)?;
+        observer.end()?;
         let published = !total.withheld() && self.output != Destination::DryRun;
         let written = if published { output.finish()? } else { None };
         let file = written.as_ref().map(|(facts, _)| self.output_file(*facts, &total));

@@ -4,8 +4,13 @@
 //! where the system can do that, so that even kill -9 leaves nothing), mode 0600; it is synced
 //! and then linked to its name, replacing nothing that it was not told to replace; the folder is
 //! synced last. Symbolic links and special files are never written through.
+//!
+//! What a run leaves that is killed, the next one knows for what it is. A file that is being
+//! written is locked, so a temporary name that nobody holds is of a dead run, and is removed. And a
+//! file that has its name before what belongs beside it (an output without its manifest) bears a
+//! mark until that is there too: marked and alone, it is of a dead run, and may be replaced.
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, XattrFlags};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -32,7 +37,7 @@ pub enum PublishError {
     )]
     WithoutManifest(PathBuf),
     /// The manifest could not follow its output.
-    #[error("{path} was written, but its manifest was not, so it is of no use: remove it and run again: {source}",
+    #[error("{path} was written, but its manifest was not, so it is of no use, and it cannot be removed: {source}",
         path = .path.display())]
     ManifestMissing {
         /// The output.
@@ -110,8 +115,9 @@ enum Kind {
 }
 
 impl Staged {
-    /// Opens a temporary file in the folder of `path`.
+    /// Opens a temporary file in the folder of `path`, and removes there what dead runs left.
     pub fn create(path: &Path) -> Result<Staged, PublishError> {
+        sweep(folder_of(path));
         let kind =
             Self::unnamed(path).map_or_else(|| Self::named(path).map(Kind::Named), |f| Ok(Kind::Unnamed(f)));
         Ok(Staged { path: path.to_owned(), kind: kind.map_err(|e| fail(path, e))? })
@@ -123,15 +129,22 @@ impl Staged {
         let file = File::from(rustix::fs::open(folder_of(path), flags, Mode::RUSR | Mode::WUSR).ok()?);
         // The umask may have taken bits away; it cannot have added any.
         rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR).ok()?;
+        let _ = hold(&file); // it may get a temporary name yet
         proc_name(&file).exists().then_some(file)
     }
 
     fn named(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-        let file = tempfile::Builder::new().prefix(".rekek-").suffix(".tmp").tempfile_in(folder_of(path));
-        // Without the temporary name that the crate puts into its errors: nobody asked for it.
-        let file = file.map_err(|e| io::Error::from(e.kind()))?;
-        rustix::fs::fchmod(file.as_file(), Mode::RUSR | Mode::WUSR)?;
-        Ok(file)
+        loop {
+            let file = temporary().tempfile_in(folder_of(path));
+            let file = file.map_err(without_name)?;
+            // Between its name and its lock another run may have taken it for a dead one's.
+            let swept = hold(file.as_file()) == Err(rustix::io::Errno::WOULDBLOCK)
+                || rustix::fs::fstat(file.as_file())?.st_nlink == 0;
+            if !swept {
+                rustix::fs::fchmod(file.as_file(), Mode::RUSR | Mode::WUSR)?;
+                return Ok(file);
+            }
+        }
     }
 
     fn file(&mut self) -> &mut File {
@@ -152,36 +165,164 @@ impl Staged {
         &self.path
     }
 
+    /// Marks the file as one that something still has to follow, until [`Placed::finish`]. Where the
+    /// file system keeps no such marks, there is none, and what is left by a dead run is refused like
+    /// any file that is there already.
+    pub fn mark_unfinished(&mut self) {
+        let _ = rustix::fs::fsetxattr(self.file(), UNFINISHED, b"", XattrFlags::empty());
+    }
+
+    /// Gives the file a temporary name, so that nothing but a renaming is left to do: what can fail
+    /// for want of space has then been done.
+    pub fn aside(self) -> Result<Staged, PublishError> {
+        let Staged { path, kind } = self;
+        let kind = match kind {
+            Kind::Named(file) => Kind::Named(file),
+            Kind::Unnamed(file) => {
+                let named = temporary().make_in(folder_of(&path), |name| link(&file, name));
+                let named = named.map_err(|e| fail(&path, without_name(e)))?;
+                Kind::Named(tempfile::NamedTempFile::from_parts(file, named.into_temp_path()))
+            }
+        };
+        Ok(Staged { path, kind })
+    }
+
     /// Syncs the file, gives it its name and syncs the folder.
     ///
     /// With [`Existing::Refuse`], a file that has come to stand there meanwhile is left alone:
     /// [`PublishError::Exists`]. With [`Existing::Replace`] the new file takes the old one's place
     /// in one step.
-    pub fn publish(mut self, existing: Existing) -> Result<(), PublishError> {
+    pub fn publish(self, existing: Existing) -> Result<(), PublishError> {
+        self.place(existing).map(drop)
+    }
+
+    /// The same, for a file that something has to follow.
+    pub fn place(mut self, existing: Existing) -> Result<Placed, PublishError> {
         check(&self.path, existing)?;
         self.sync()?;
-        let path = std::mem::take(&mut self.path);
-        let given = match (self.kind, existing) {
-            (Kind::Unnamed(file), Existing::Refuse) => link(&file, &path),
-            (Kind::Unnamed(file), Existing::Replace) => {
-                // A link cannot replace: link it to a name of its own, then rename.
-                let temporary = tempfile::Builder::new()
-                    .prefix(".rekek-")
-                    .suffix(".tmp")
-                    .make_in(folder_of(&path), |name| link(&file, name));
-                temporary.and_then(|t| t.into_temp_path().persist(&path).map_err(|e| e.error))
-            }
-            (Kind::Named(file), Existing::Refuse) => {
-                file.persist_noclobber(&path).map(drop).map_err(|e| e.error)
-            }
-            (Kind::Named(file), Existing::Replace) => file.persist(&path).map(drop).map_err(|e| e.error),
+        if existing == Existing::Replace {
+            self = self.aside()?; // a link cannot replace, a renaming can
+        }
+        let Staged { path, kind } = self;
+        let given = match (kind, existing) {
+            (Kind::Unnamed(file), _) => link(&file, &path).map(|()| file),
+            (Kind::Named(file), Existing::Refuse) => file.persist_noclobber(&path).map_err(|e| e.error),
+            (Kind::Named(file), Existing::Replace) => file.persist(&path).map_err(|e| e.error),
         };
-        given.map_err(|e| match e.kind() {
+        let file = given.map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => PublishError::Exists(path.clone()),
             _ => fail(&path, e),
         })?;
-        sync_folder(&path).map_err(|e| fail(&path, e))
+        let placed = Placed { path, file };
+        match sync_folder(&placed.path).map_err(|e| fail(&placed.path, e)) {
+            // A new name goes again. One that was replaced stays: it is whole, and what it replaced,
+            // which may have been somebody's only keys, is gone.
+            Err(error) if existing == Existing::Refuse => placed.take_back().and(Err(error)),
+            synced => synced.map(|()| placed),
+        }
     }
+}
+
+/// A file that has its name, while what belongs beside it may still fail.
+pub struct Placed {
+    path: PathBuf,
+    file: File,
+}
+
+impl Placed {
+    /// Says that it is whole now, with all that belongs beside it.
+    pub fn finish(self) {
+        let _ = rustix::fs::fremovexattr(&self.file, UNFINISHED);
+    }
+
+    /// Takes the name away again, if it is still this file's.
+    pub fn take_back(self) -> Result<(), PublishError> {
+        use std::os::unix::fs::MetadataExt as _;
+        let ours = self.file.metadata().map_err(|e| fail(&self.path, e))?;
+        match self.path.symlink_metadata() {
+            Ok(named) if (named.dev(), named.ino()) == (ours.dev(), ours.ino()) => {
+                std::fs::remove_file(&self.path).map_err(|e| fail(&self.path, e))?;
+                // It is gone for everybody who looks; that this is durable cannot be had by force.
+                let _ = sync_folder(&self.path);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The attribute that marks a file as unfinished.
+const UNFINISHED: &str = "user.rekek.unfinished";
+
+/// Whether a dead run left this file, or one that publishes at this moment ([`lock_folder`] tells
+/// the two apart): a regular file that bears the mark.
+pub fn is_unfinished(path: &Path) -> bool {
+    let marked = rustix::fs::lgetxattr(path, UNFINISHED, &mut [0u8; 8]).is_ok();
+    marked && path.symlink_metadata().is_ok_and(|m| m.is_file())
+}
+
+/// An error without the temporary name that tempfile puts into it: nobody asked for it.
+fn without_name(error: io::Error) -> io::Error {
+    error.raw_os_error().map_or(error.kind().into(), io::Error::from_raw_os_error)
+}
+
+/// How temporary files are named.
+fn temporary() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".rekek-").suffix(".tmp");
+    builder
+}
+
+/// Locks a file for as long as it is open. (A file system without locks gives an error, and then
+/// nothing there is taken for a dead run's.)
+fn hold(file: &File) -> rustix::io::Result<()> {
+    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// Removes temporary files that no living run holds. All of it may fail: then they stay.
+fn sweep(folder: &Path) {
+    use std::os::unix::fs::MetadataExt as _;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if !(name.starts_with(b".rekek-") && name.ends_with(b".tmp")) {
+            continue;
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(file) = rustix::fs::open(entry.path(), flags, Mode::empty()).map(File::from) else { continue };
+        let mine = |m: std::fs::Metadata| m.is_file() && m.uid() == rustix::process::geteuid().as_raw();
+        if file.metadata().is_ok_and(mine) && hold(&file).is_ok() {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// The right to publish in a folder: one run at a time, so that no output ever stands beside the
+/// manifest of another. Held for a moment, when all bytes are on the disk.
+pub struct FolderLock(Option<File>);
+
+impl FolderLock {
+    /// Whether it was to be had.
+    pub fn is_held(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// How often, 20 ms apart, a folder's lock is tried. Anybody who may read a folder may lock it, so
+/// this is not for ever.
+const LOCK_TRIES: u32 = 500;
+
+/// Takes the lock of the folder of `path`; on a file system without locks there is none to take.
+pub fn lock_folder(path: &Path) -> FolderLock {
+    let Ok(folder) = File::open(folder_of(path)) else { return FolderLock(None) };
+    for _ in 0..LOCK_TRIES {
+        match hold(&folder) {
+            Ok(()) => return FolderLock(Some(folder)),
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(std::time::Duration::from_millis(20)),
+            Err(_) => break,
+        }
+    }
+    FolderLock(None)
 }
 
 fn proc_name(file: &File) -> PathBuf {

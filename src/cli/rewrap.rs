@@ -6,12 +6,13 @@ use crate::people::{self, Cell, Grid, Report, Tone, count};
 use crate::progress::{Progress, ProgressArgument, When};
 use crate::status::{Outcome, Usage};
 use crate::total::rows_told;
+use crate::warning::Warning;
 use crate::{PROGRAM, paths};
 use anyhow::Context as _;
 use clap::Args;
 use rekek::manifest::{Manifest, OutputNames};
 use rekek::pipeline::{Destination, Job, Observer, OnFailure};
-use rekek::publish::{self, Staged};
+use rekek::publish::{self, Existing, PublishError, Staged};
 use rekek::report::{Failure, RewrapReport};
 use rekek::row::{KeyId, OrgId, printable, trim};
 use rekek::stop::Stop;
@@ -257,38 +258,61 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         threads: arguments.conduct.threads(),
         stop: stop.clone(),
     };
+    if let (Destination::File(output), Existing::Refuse) = (&job.output, job.existing)
+        && OutputNames::new(output, job.manifest.as_deref()).is_left_over()
+    {
+        Warning::LeftOver { path: output.clone() }.say();
+    }
     let mut watch = Watch {
         progress: arguments.progress().begin(None, rows_told(&arguments.input, arguments.input_format)),
-        failures: arguments.failures.as_deref().map(Staged::create).transpose()?.map(io::BufWriter::new),
+        failures: arguments.failures.as_deref().map(FailuresFile::create).transpose()?,
     };
     let report = job.run(&mut watch)?;
-    if let Some(failures) = watch.failures {
-        let staged = failures.into_inner().map_err(io::IntoInnerError::into_error);
-        staged.context("cannot write the failures file")?.publish(existing)?;
-    }
-    drop(watch.progress);
-
-    let json = serde_json::to_string_pretty(&report)? + "\n";
-    if let Some(path) = &arguments.report {
-        publish::publish_bytes(path, json.as_bytes(), existing)?;
-    }
-    let stdout_is_data = job.output == Destination::Stdout;
-    match (arguments.json, arguments.quiet) {
-        (_, true) => {}
-        (true, _) if stdout_is_data => people::say_document(&json),
-        (true, _) => people::print_document(&json)?,
-        (false, _) if stdout_is_data => people::say_report(&table(&report, &job, arguments)),
-        (false, _) => people::print(&table(&report, &job, arguments))?,
-    }
+    let Watch { progress, failures } = watch;
+    drop(progress);
+    tell(arguments, &job, &report, failures).map_err(|error| match (&report.output, &job.output) {
+        // The last thing an operator must be left to guess.
+        (Some(_), Destination::File(output)) => {
+            let output = output.display();
+            error
+                .context(format!("{output} and its manifest are whole and published; only its report failed"))
+        }
+        _ => error,
+    })?;
     for line in arguments.keys.missing(&report.missing_keys) {
         people::say(format_args!("{PROGRAM}: {line}"));
     }
     Ok(outcome(&report, &job.output, job.on_failure))
 }
 
+/// The report by all ways that were asked for, and the failures file.
+fn tell(
+    arguments: &Arguments,
+    job: &Job<'_>,
+    report: &RewrapReport,
+    failures: Option<FailuresFile>,
+) -> anyhow::Result<()> {
+    if let Some(failures) = failures {
+        failures.publish(job.existing)?;
+    }
+    let json = serde_json::to_string_pretty(report)? + "\n";
+    if let Some(path) = &arguments.report {
+        publish::publish_bytes(path, json.as_bytes(), job.existing)?;
+    }
+    let stdout_is_data = job.output == Destination::Stdout;
+    match (arguments.json, arguments.quiet) {
+        (_, true) => {}
+        (true, _) if stdout_is_data => people::say_document(&json),
+        (true, _) => people::print_document(&json)?,
+        (false, _) if stdout_is_data => people::say_report(&table(report, job, arguments)),
+        (false, _) => people::print(&table(report, job, arguments))?,
+    }
+    Ok(())
+}
+
 struct Watch {
     progress: Progress,
-    failures: Option<io::BufWriter<Staged>>,
+    failures: Option<FailuresFile>,
 }
 
 impl Observer for Watch {
@@ -297,11 +321,39 @@ impl Observer for Watch {
     }
 
     fn failure(&mut self, failure: &Failure) -> io::Result<()> {
-        if let Some(file) = &mut self.failures {
-            serde_json::to_writer(&mut *file, failure)?;
-            file.write_all(b"\n")?;
-        }
-        Ok(())
+        self.failures.as_mut().map_or(Ok(()), |file| file.add(failure))
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.failures.as_mut().map_or(Ok(()), FailuresFile::sync)
+    }
+}
+
+/// Every failure, a JSON object a line. On the disk before the output has its name.
+struct FailuresFile(io::BufWriter<Staged>);
+
+impl FailuresFile {
+    fn create(path: &Path) -> Result<Self, PublishError> {
+        Staged::create(path).map(io::BufWriter::new).map(FailuresFile)
+    }
+
+    fn add(&mut self, failure: &Failure) -> io::Result<()> {
+        let written = serde_json::to_writer(&mut self.0, failure).map_err(io::Error::from);
+        written.and_then(|()| self.0.write_all(b"\n")).map_err(|error| self.named(error))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(|error| self.named(error))?;
+        self.0.get_mut().sync().map_err(io::Error::other)
+    }
+
+    fn publish(self, existing: Existing) -> Result<(), PublishError> {
+        self.0.into_parts().0.publish(existing)
+    }
+
+    fn named(&self, error: io::Error) -> io::Error {
+        let what = format!("cannot write {}: {error}", self.0.get_ref().path().display());
+        io::Error::other(what)
     }
 }
 

@@ -38,6 +38,15 @@ pub enum Warning {
         /// The table.
         path: PathBuf,
     },
+    /// What a killed run left.
+    #[error(
+        "{path} is what a stopped run left, without its manifest: it will be replaced, and nothing need be done",
+        path = .path.display()
+    )]
+    LeftOver {
+        /// The output.
+        path: PathBuf,
+    },
     /// Nothing to verify a file against.
     #[error(
         "no manifest is there: whether the file is whole and unchanged was not checked; bring it over too, or \

@@ -226,6 +226,7 @@ fn write_table<W: Write + Send + 'static>(
     Ok((facts, rows, snapshot, target))
 }
 
+/// Makes the manifest, publishes it, with the output where that is a file, and reports.
 fn finish(
     options: &Options,
     names: Option<OutputNames>,
@@ -234,6 +235,7 @@ fn finish(
     rows: u64,
     snapshot: Snapshot,
     started: Instant,
+    publish: impl FnOnce(&[u8]) -> Result<Option<PathBuf>, PublishError>,
 ) -> Result<ExportReport, SiteError> {
     let path = match &options.output {
         Output::File(path) => path.clone(),

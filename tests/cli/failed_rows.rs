@@ -1,6 +1,6 @@
 //! A row that fails is named, its neighbours are unharmed.
 
-use crate::support::{CIPHERTEXTS, Site, Table, edit_envelope, key_of};
+use crate::support::{CIPHERTEXTS, Site, Table, key_of, spoiled};
 use serde_json::{Value, json};
 
 const REWRAP: &str = "rewrap export.csv -o out.csv --secrets secrets.json --to kv2";
@@ -8,69 +8,6 @@ const REWRAP: &str = "rewrap export.csv -o out.csv --secrets secrets.json --to k
 /// What is said of the key that one of the spoiled envelopes names.
 const MISSING: &str = "rekek: the key kv9 is missing: 1 field names it, and it is not in secrets.json; give the file \
                        that holds it with another --secrets FILE or --vault-key kv9=FILE\n";
-
-/// The sample with one defect in each of some rows: (row, organization, column, what the report says).
-fn spoiled() -> (Table, Vec<(usize, String, &'static str, String)>) {
-    let mut table = Table::sample();
-    let mut expected = Vec::new();
-    let mut expect = |row: usize, table: &Table, column: &'static str, error: &str| {
-        let id = table.get(row, "organization_id").to_owned();
-        expected.push((row, id, column, format!("row {}: {error}", row + 1)));
-    };
-    let [one, two, auth] = CIPHERTEXTS;
-
-    let row = table.row_with(10, &[one]);
-    *table.value(row, one) = "e30=".into();
-    expect(row, &table, one, "malformed envelope");
-
-    let row = table.row_with(20, &[one, auth]);
-    let unknown = edit_envelope(table.get(row, auth), |json| {
-        json.replace("\"kv0\"", "\"kv9\"").replace("\"kv1\"", "\"kv9\"").replace("\"kv2\"", "\"kv9\"")
-    });
-    *table.value(row, auth) = unknown;
-    expect(row, &table, auth, "names key kv9, which is in none of the secrets given");
-
-    let row = (30..).find(|r| !table.get(*r, one).is_empty() && key_of(table.get(*r, one)) == "kv1").unwrap();
-    let wrong = edit_envelope(table.get(row, one), |json| json.replace("\"kv1\"", "\"kv0\""));
-    *table.value(row, one) = wrong;
-    expect(row, &table, one, "does not open under key kv0");
-
-    // An envelope that already names the target must open too.
-    let row = (40..).find(|r| !table.get(*r, one).is_empty() && key_of(table.get(*r, one)) == "kv1").unwrap();
-    let forged = edit_envelope(table.get(row, one), |json| json.replace("\"kv1\"", "\"kv2\""));
-    *table.value(row, one) = forged;
-    expect(row, &table, one, "does not open under key kv2");
-
-    // Two organizations' signing keys, swapped: both open, neither belongs where it is.
-    let (a, b) = (table.row_with(50, &[one]), table.row_with(60, &[one]));
-    let (text_a, text_b) = (table.get(a, one).to_owned(), table.get(b, one).to_owned());
-    (*table.value(a, one), *table.value(b, one)) = (text_b, text_a);
-    let differs = "the signing key does not match the public value beside it: the envelope may be another row's or slot's";
-    expect(a, &table, one, differs);
-    expect(b, &table, one, differs);
-
-    let row = table.row_with(70, &[two]);
-    *table.value(row, "signing_key_public_2") = "{\"v\": 1}".into();
-    let public = "the public value beside it is not JSON with a P-256 public key in `public_pem`";
-    expect(row, &table, two, public);
-
-    let row = 80;
-    *table.value(row, "organization_id") = "org 80/ä".into();
-    expect(
-        row,
-        &table,
-        "organization_id",
-        "an organization id has only ASCII letters, digits, `_` and `-`, and at least one of them",
-    );
-
-    let row = table.row_with(90, &[one]);
-    let version = edit_envelope(table.get(row, one), |json| {
-        json.replace("\"scheme_version\":1", "\"scheme_version\":2")
-    });
-    *table.value(row, one) = version;
-    expect(row, &table, one, "scheme version 2");
-    (table, expected)
-}
 
 #[test]
 fn every_defect_is_named_and_nothing_is_published() {

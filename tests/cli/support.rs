@@ -11,6 +11,23 @@ pub fn sample(name: &str) -> PathBuf {
 
 pub struct Site(tempfile::TempDir);
 
+/// The environment variable with which every `rekek` that these tests start dies of the first
+/// system call about a socket. `scripts/test` sets it.
+pub const NO_SOCKETS: &str = "REKEK_TEST_NO_SOCKETS";
+
+/// A command in which each such call kills. strace stands aside (`-D`), so that the process that is
+/// started is the command itself. (With `--seccomp-bpf` it would be faster, and kill nothing.)
+pub fn without_sockets(command: &Command) -> Command {
+    let mut strace = Command::new("strace");
+    strace.args(["-D", "-f", "-qq", "-o", "/dev/null"]);
+    strace.args(["-e", "trace=%network", "-e", "inject=%network:signal=KILL"]);
+    strace.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    if let Some(folder) = command.get_current_dir() {
+        strace.current_dir(folder);
+    }
+    strace
+}
+
 pub struct Ran {
     pub status: i32,
     pub stdout: String,
@@ -69,8 +86,15 @@ impl Site {
         names
     }
 
-    /// A command line with its words set apart by spaces, to be run in the folder.
+    /// A command line with its words set apart by spaces, to be run in the folder; with
+    /// [`NO_SOCKETS`], under strace.
     pub fn command(&self, line: &str) -> Command {
+        let plain = self.plain_command(line);
+        if std::env::var_os(NO_SOCKETS).is_some() { without_sockets(&plain) } else { plain }
+    }
+
+    /// The same, in any case without strace: there can be only one of it.
+    pub fn plain_command(&self, line: &str) -> Command {
         let mut command = Command::new(cargo_bin!("rekek"));
         command.args(line.split_whitespace()).current_dir(self.0.path()).stdin(Stdio::null());
         command
@@ -96,7 +120,7 @@ impl Site {
     }
 }
 
-fn ran(output: std::process::Output) -> Ran {
+pub fn ran(output: std::process::Output) -> Ran {
     Ran {
         status: output.status.code().expect("it ended by itself"),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -164,3 +188,66 @@ pub fn key_of(text: &str) -> String {
 
 pub const CIPHERTEXTS: [&str; 3] =
     ["encrypted_signing_key_1", "encrypted_signing_key_2", "encrypted_auth_method_config"];
+
+/// The sample with one defect in each of some rows: (row, organization, column, what the report says).
+pub fn spoiled() -> (Table, Vec<(usize, String, &'static str, String)>) {
+    let mut table = Table::sample();
+    let mut expected = Vec::new();
+    let mut expect = |row: usize, table: &Table, column: &'static str, error: &str| {
+        let id = table.get(row, "organization_id").to_owned();
+        expected.push((row, id, column, format!("row {}: {error}", row + 1)));
+    };
+    let [one, two, auth] = CIPHERTEXTS;
+
+    let row = table.row_with(10, &[one]);
+    *table.value(row, one) = "e30=".into();
+    expect(row, &table, one, "malformed envelope");
+
+    let row = table.row_with(20, &[one, auth]);
+    let unknown = edit_envelope(table.get(row, auth), |json| {
+        json.replace("\"kv0\"", "\"kv9\"").replace("\"kv1\"", "\"kv9\"").replace("\"kv2\"", "\"kv9\"")
+    });
+    *table.value(row, auth) = unknown;
+    expect(row, &table, auth, "names key kv9, which is in none of the secrets given");
+
+    let row = (30..).find(|r| !table.get(*r, one).is_empty() && key_of(table.get(*r, one)) == "kv1").unwrap();
+    let wrong = edit_envelope(table.get(row, one), |json| json.replace("\"kv1\"", "\"kv0\""));
+    *table.value(row, one) = wrong;
+    expect(row, &table, one, "does not open under key kv0");
+
+    // An envelope that already names the target must open too.
+    let row = (40..).find(|r| !table.get(*r, one).is_empty() && key_of(table.get(*r, one)) == "kv1").unwrap();
+    let forged = edit_envelope(table.get(row, one), |json| json.replace("\"kv1\"", "\"kv2\""));
+    *table.value(row, one) = forged;
+    expect(row, &table, one, "does not open under key kv2");
+
+    // Two organizations' signing keys, swapped: both open, neither belongs where it is.
+    let (a, b) = (table.row_with(50, &[one]), table.row_with(60, &[one]));
+    let (text_a, text_b) = (table.get(a, one).to_owned(), table.get(b, one).to_owned());
+    (*table.value(a, one), *table.value(b, one)) = (text_b, text_a);
+    let differs = "the signing key does not match the public value beside it: the envelope may be another row's or slot's";
+    expect(a, &table, one, differs);
+    expect(b, &table, one, differs);
+
+    let row = table.row_with(70, &[two]);
+    *table.value(row, "signing_key_public_2") = "{\"v\": 1}".into();
+    let public = "the public value beside it is not JSON with a P-256 public key in `public_pem`";
+    expect(row, &table, two, public);
+
+    let row = 80;
+    *table.value(row, "organization_id") = "org 80/ä".into();
+    expect(
+        row,
+        &table,
+        "organization_id",
+        "an organization id has only ASCII letters, digits, `_` and `-`, and at least one of them",
+    );
+
+    let row = table.row_with(90, &[one]);
+    let version = edit_envelope(table.get(row, one), |json| {
+        json.replace("\"scheme_version\":1", "\"scheme_version\":2")
+    });
+    *table.value(row, one) = version;
+    expect(row, &table, one, "scheme version 2");
+    (table, expected)
+}
