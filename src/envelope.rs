@@ -103,6 +103,11 @@ impl Scratch {
         Self::default()
     }
 
+    /// Wipes the plaintext that was opened last.
+    pub fn wipe(&mut self) {
+        self.body.clear_for(0);
+    }
+
     /// Empty buffers, working with a tier of the caller's choice: for measuring and for testing.
     pub fn with_tier(tier: Tier) -> Result<Self, TierUnavailable> {
         Ok(Self { kernel: tier::Kernel::of(tier)?, ..Self::default() })

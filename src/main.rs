@@ -108,6 +108,7 @@ fn run(command: &Command) -> anyhow::Result<Outcome> {
         Command::Completions(arguments) => shell::completions(arguments, Arguments::command()),
         Command::Man(arguments) => shell::man(arguments, Arguments::command()),
     };
+    rekek::secret::wipe_stack();
     result.map_err(|error| if is_interruption(&error) { Interrupted.into() } else { error })
 }
 

@@ -250,6 +250,14 @@ impl<'k> Rewrapper<'k> {
         Ok(Ok(VerifiedRow { fields }))
     }
 
+    /// To be called when the next row may be long in coming: leaves no plaintext behind, in the buffers
+    /// or on the stack.
+    pub fn rest(&mut self) {
+        self.source.wipe();
+        self.proof.wipe();
+        crate::secret::wipe_stack();
+    }
+
     /// Counts what a row that is not selected holds under the target key, and does nothing else:
     /// the seals of the whole export count, not only those of the selection.
     pub fn pass_over(&mut self, row: &Row<'_>) -> Result<(), BudgetSpent> {

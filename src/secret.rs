@@ -8,7 +8,7 @@
 //!
 //! What cannot be wiped from here is what a library keeps for itself: the key schedule inside a
 //! cipher is wiped by the cipher (its `zeroize` feature); a JSON or YAML parser may leave a copy
-//! of a string it unescaped.
+//! of a string it unescaped. `tests/faults/memory.rs` looks for all of it.
 
 use base64::Engine as _;
 use zeroize::{Zeroize, ZeroizeOnDrop};
@@ -159,6 +159,19 @@ impl Passphrase {
     pub fn expose_passphrase(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// Bytes of the stack that [`wipe_stack`] overwrites: more than reading, opening and comparing take.
+const STACK_WIPED: usize = 128 << 10;
+
+/// Overwrites what functions that have returned left on the stack: a cipher takes the end of a
+/// plaintext through a block there, a key is expanded there. For a moment when this thread holds
+/// no secret; takes some microseconds.
+#[inline(never)]
+pub fn wipe_stack() {
+    let mut below = [0u64; STACK_WIPED / 8];
+    below.zeroize();
+    std::hint::black_box(&below);
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::parallel::ordered_map;
 use crate::pipeline::{ExportReader, OrgIdText, PipelineError, Scope};
 use crate::report::{LISTED_MAX, SignatureFile};
 use crate::row::{Field, KeyId, OrgId, SourceDigest, is_absent, printable};
-use crate::secret::Plaintext;
+use crate::secret::{Plaintext, wipe_stack};
 use crate::signature::SignatureError;
 use crate::stop::Stop;
 use crate::table::{FileFacts, Format, Input, Layout, TableError, Text, guarded_rows};
@@ -192,7 +192,9 @@ impl Verification<'_> {
                     || output.next(),
                     || Ok(Opener::default()),
                     |opener, (first, batch)| {
-                        self.guarded(first, || self.alone(opener, &ours, target, first, &batch))
+                        let part = self.guarded(first, || self.alone(opener, &ours, target, first, &batch));
+                        opener.rest();
+                        part
                     },
                     |part: Part| {
                         progress(part.rows);
@@ -212,7 +214,11 @@ impl Verification<'_> {
                     || Ok((Opener::default(), Opener::default())),
                     |openers, joined: Vec<Joined>| {
                         let first = joined.first().map_or(0, Joined::number);
-                        self.guarded(first, || self.joined(openers, &ours, theirs, target, &joined))
+                        let part =
+                            self.guarded(first, || self.joined(openers, &ours, theirs, target, &joined));
+                        openers.0.rest();
+                        openers.1.rest();
+                        part
                     },
                     |part: Part| {
                         progress(part.rows);
@@ -597,6 +603,16 @@ enum Opened {
 struct Opener {
     fields: [Opened; 3],
     plaintexts: [Plaintext; 3],
+}
+
+impl Opener {
+    /// Leaves no plaintext behind when the next rows may be long in coming.
+    fn rest(&mut self) {
+        for plaintext in &mut self.plaintexts {
+            plaintext.clear_for(0);
+        }
+        wipe_stack();
+    }
 }
 
 impl Place {

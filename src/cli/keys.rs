@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use rekek::keyring::{Keyring, SECRETS_BYTES_MAX};
 use rekek::row::KeyId;
+use rekek::secret::wipe_stack;
 use rekek::signer::Signer;
 use rekek::stop::Stop;
 use rekek::table::standard_input;
@@ -108,6 +109,7 @@ impl KeyArguments {
                 &read_secret(&vault.path, stop)?,
             )?;
         }
+        wipe_stack();
         Ok(keyring)
     }
 }

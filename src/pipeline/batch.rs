@@ -139,6 +139,7 @@ fn rewrap_rows(
         }
     }
     let rows = new.finish(columns, batch, scope.is_some().then_some(selected))?;
+    rewrapper.rest();
     let work = std::mem::take(&mut rewrapper.work);
     rewrapper.work.opened = vec![0; keys];
     Ok(Done {

@@ -7,5 +7,7 @@ mod files;
 #[allow(dead_code)]
 #[path = "../cli/support.rs"]
 mod folder;
+mod memory;
+mod needles;
 mod places;
 mod strace;

@@ -1,0 +1,353 @@
+//! The memory of a process that holds keys: who may look into it (nobody), and what somebody would
+//! find who could: at a rest in mid-run the keyring and nothing else, at the end nothing.
+//!
+//! `rekek` forbids to be looked into, so here strace makes that one call (`prctl`) do nothing. What
+//! is read is every page that the process could write: more than a core would hold.
+
+use crate::folder::{CIPHERTEXTS, Site, Table};
+use crate::needles::Needles;
+use base64::Engine as _;
+use rekek::keyring::Keyring;
+use rekek::secret::Plaintext;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::STANDARD;
+
+/// A site of 1,500 organizations, three batches, with keys that stand nowhere else, and what to look for.
+struct Held {
+    site: Site,
+    keys: Needles,
+    plaintexts: Needles,
+}
+
+const KEYS: [&str; 3] = ["kv0", "kv1", "kv2"];
+
+fn held() -> Held {
+    let site = Site::empty();
+    for key in KEYS {
+        site.rekek(&format!("keygen {key} --secrets secrets.json")).good();
+    }
+    // Another seed each time: these plaintexts are in no binary and no cache.
+    let seed = u32::from_ne_bytes(key_of(&site, "kv0")[..4].try_into().unwrap());
+    let line = format!(
+        "generate -o export.csv --orgs 1500 --secrets secrets.json --under kv0 --under kv1 --under kv2 --seed {seed}"
+    );
+    site.rekek(&line).good();
+    let json: serde_json::Value = serde_json::from_str(&site.read("secrets.json")).unwrap();
+    let keys = &json["machine_identity"]["encryption_keys"];
+    let text = |key: &str| keys[key].as_str().unwrap();
+    site.write(
+        "secrets.yaml",
+        format!(
+            "machine_identity:\n  encryption_keys:\n    kv0: {}\n    kv1: \"{}\"\n    kv2: |\n      {}\n",
+            text("kv0"),
+            text("kv1").replace('=', "\\x3d"),
+            text("kv2")
+        ),
+    );
+    site.write("escaped.json", site.read("secrets.json").replace('=', "\\u003d"));
+    for key in KEYS {
+        let answer = serde_json::json!({"data": {"data": {"UsernamePassword": {"username": "", "password": text(key)}}}});
+        site.write(&format!("{key}.vault"), answer.to_string());
+    }
+    let mut held = Held { keys: Needles::default(), plaintexts: Needles::default(), site };
+    for key in KEYS {
+        let material = key_of(&held.site, key);
+        held.keys.add(key, &material);
+        held.keys.add_text(key, &schedule(&material));
+    }
+    let mut keyring = Keyring::new();
+    keyring.add_secrets("secrets.json", held.site.read("secrets.json").as_bytes()).unwrap();
+    let table = Table::parse(&held.site.read("export.csv"));
+    for row in 0..table.rows.len() {
+        for column in CIPHERTEXTS {
+            let text = table.get(row, column);
+            if text.is_empty() {
+                continue;
+            }
+            let envelope = rekek::envelope::independent::read(text).unwrap();
+            let key = &keyring.keys()[keyring.position(&envelope.key_id).unwrap()];
+            let mut plaintext = Plaintext::new();
+            key.cipher().open_into(&envelope.nonce, &envelope.ciphertext, &mut plaintext).unwrap();
+            held.plaintexts.add_text("a plaintext", plaintext.expose_plaintext());
+            if let Ok((_, der)) = pem_rfc7468::decode_vec(plaintext.expose_plaintext()) {
+                // The private scalar (RFC 5915): behind 04 20, up to the public key.
+                let at = der.windows(3).position(|w| w == [1, 4, 0x20]).unwrap() + 3;
+                held.plaintexts.add("a private scalar", &der[at..at + 32]);
+                held.plaintexts.allow(plaintext.expose_plaintext()[..64].as_ref());
+                held.plaintexts
+                    .allow(&plaintext.expose_plaintext()[plaintext.expose_plaintext().len() - 26..]);
+            }
+        }
+    }
+    // What every configuration has around its secrets, and what the public values share.
+    for row in 0..table.rows.len() {
+        held.plaintexts
+            .allow(format!("{{\"client_id\":\"client-{row}\",\"client_secret\":\"made-up-").as_bytes());
+        for column in ["signing_key_public_1", "signing_key_public_2"] {
+            held.plaintexts.allow(table.get(row, column).as_bytes());
+        }
+    }
+    held
+}
+
+fn key_of(site: &Site, key: &str) -> Vec<u8> {
+    let json: serde_json::Value = serde_json::from_str(&site.read("secrets.json")).unwrap();
+    BASE64.decode(json["machine_identity"]["encryption_keys"][key].as_str().unwrap()).unwrap()
+}
+
+/// The round keys of AES-256 (FIPS 197, 5.2), written down once more.
+fn schedule(key: &[u8]) -> Vec<u8> {
+    let mut words: Vec<[u8; 4]> = key.chunks(4).map(|w| w.try_into().unwrap()).collect();
+    let mut rcon = 1u8;
+    for i in 8..60 {
+        let mut word = words[i - 1];
+        if i % 8 == 0 {
+            word.rotate_left(1);
+            word = word.map(sub);
+            word[0] ^= rcon;
+            rcon <<= 1;
+        } else if i % 8 == 4 {
+            word = word.map(sub);
+        }
+        words.push(std::array::from_fn(|b| words[i - 8][b] ^ word[b]));
+    }
+    words.concat()
+}
+
+/// The S-box (FIPS 197, 5.1.1): the inverse in GF(2^8), then an affine map.
+fn sub(byte: u8) -> u8 {
+    let times = |mut a: u8, mut b: u8| {
+        let mut product = 0;
+        while b != 0 {
+            if b & 1 == 1 {
+                product ^= a;
+            }
+            a = (a << 1) ^ if a & 0x80 == 0 { 0 } else { 0x1b };
+            b >>= 1;
+        }
+        product
+    };
+    let inverse = (0..=255).find(|other| times(byte, *other) == 1).unwrap_or(0);
+    (0..5).fold(0x63, |sum, shift| sum ^ inverse.rotate_left(shift))
+}
+
+#[test]
+fn the_schedule_is_that_of_the_standard() {
+    let key = hex::decode("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4").unwrap();
+    let words = schedule(&key);
+    assert_eq!(hex::encode(&words[32..36]), "9ba35411", "FIPS 197, A.3, w8");
+    assert_eq!(hex::encode(&words[236..240]), "706c631e", "FIPS 197, A.3, w59");
+}
+
+/// `rekek` with its own prctl made to do nothing; at its end it waits to be looked into.
+fn open_to_view(site: &Site, line: &str) -> Child {
+    let rekek = site.plain_command(line);
+    let mut command = Command::new("strace");
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=prctl,exit_group"]);
+    command.args(["-e", "inject=prctl:retval=0", "-e", "inject=exit_group:delay_enter=600000000"]);
+    command.arg(rekek.get_program()).args(rekek.get_args()).current_dir(site.path(""));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("strace is installed (scripts/test does it)")
+}
+
+/// Waits until every thread waits for something and none has done anything for a while.
+fn wait_until_idle(child: &Child) {
+    let mut quiet = 0;
+    let mut last = String::new();
+    while quiet < 15 {
+        let mut now = String::new();
+        let mut asleep = true;
+        for task in std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap() {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+            let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+            asleep &= fields.first() == Some(&"S");
+            now += &format!("{:?} ", fields.get(11..13));
+        }
+        quiet = if asleep && now == last { quiet + 1 } else { 0 };
+        last = now;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until it stands before its last system call.
+fn wait_until_end(child: &Child) {
+    let exit_group = if cfg!(target_arch = "x86_64") { "231 " } else { "94 " };
+    while !std::fs::read_to_string(format!("/proc/{}/syscall", child.id())).unwrap().starts_with(exit_group) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Every page that the process could write, by mapping: its name and its bytes.
+fn memory(child: &Child) -> Vec<(String, Vec<u8>)> {
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", child.id())).unwrap();
+    let mut memory = std::fs::File::open(format!("/proc/{}/mem", child.id())).unwrap();
+    let mut all = Vec::new();
+    for line in maps.lines() {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        if !fields[1].starts_with("rw") {
+            continue;
+        }
+        let (start, end) = fields[0].split_once('-').unwrap();
+        let [start, end] = [start, end].map(|text| u64::from_str_radix(text, 16).unwrap());
+        let mut bytes = vec![0; (end - start) as usize];
+        memory.seek(std::io::SeekFrom::Start(start)).unwrap();
+        memory.read_exact(&mut bytes).unwrap_or_else(|e| panic!("{line}: {e}"));
+        all.push((fields.get(5).unwrap_or(&"anonymous").to_string(), bytes));
+    }
+    assert!(all.iter().any(|(name, _)| name == "[stack]") && all.iter().any(|(name, _)| name == "[heap]"));
+    all
+}
+
+/// Where pieces are found: mapping, secret, the first byte and the last of each place.
+fn places(needles: &Needles, memory: &[(String, Vec<u8>)]) -> Vec<(String, &'static str, usize, usize)> {
+    let mut places: Vec<(String, &'static str, usize, usize)> = Vec::new();
+    for (name, bytes) in memory {
+        for (secret, at) in needles.all(bytes) {
+            match places.last_mut() {
+                Some(last) if last.0 == *name && last.1 == secret && at <= last.3 + 600 => last.3 = at + 12,
+                _ => places.push((name.clone(), secret, at, at + 12)),
+            }
+        }
+    }
+    places
+}
+
+fn end(mut child: Child) {
+    // Its tracer first: while that counts a delay, the end of the other would wait for it.
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).unwrap().trim();
+    if tracer != "0" {
+        assert!(Command::new("kill").args(["-s", "KILL", tracer]).status().unwrap().success());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn at_rest_in_mid_run_there_is_the_keyring_and_nothing_else() {
+    let held = held();
+    for secrets in ["secrets.json", "secrets.yaml"] {
+        let line = format!(
+            "rewrap - --input-format csv -o out.csv --secrets {secrets} --to kv2 --threads 2 --check-signing-keys full"
+        );
+        let mut child = open_to_view(&held.site, &line);
+        let export = held.site.read("export.csv");
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(&export.as_bytes()[..export.rfind("org-0001499").unwrap()]).unwrap();
+        wait_until_idle(&child);
+        let memory = memory(&child);
+        end(child);
+        assert_eq!(places(&held.plaintexts, &memory), [], "{line}");
+        let keys = places(&held.keys, &memory);
+        for key in KEYS {
+            // Its own 32 bytes, and the cipher's schedule.
+            let places: Vec<_> = keys.iter().filter(|place| place.1 == key).collect();
+            assert_eq!(places.len(), 2, "{line}: {keys:#?}");
+            assert!(places.iter().all(|place| !place.0.contains("stack")), "{line}: {keys:#?}");
+        }
+    }
+}
+
+#[test]
+fn at_the_end_of_any_command_there_is_nothing() {
+    let held = held();
+    held.site.rekek("rewrap export.csv -o done.csv --secrets secrets.json --to kv2").good();
+    for line in [
+        "rewrap export.csv -o out1.csv --secrets secrets.json --to kv2 --threads 2",
+        "rewrap export.csv -o out2.csv --secrets secrets.json --to kv2 --threads 1 --check-signing-keys full",
+        "rewrap export.csv -o out3.csv --secrets escaped.json --to kv2",
+        "rewrap export.csv -o out4.csv --secrets secrets.yaml --to kv2",
+        "rewrap export.csv -o out5.csv --secrets - --to kv2",
+        "rewrap export.csv --dry-run --vault-key kv0=kv0.vault --vault-key kv1=kv1.vault --vault-key kv2=kv2.vault --to kv2",
+        "rewrap export.csv --dry-run --vault-key kv0=kv1.vault --vault-key kv1=kv0.vault --vault-key kv2=kv2.vault --to kv2",
+        "rewrap export.csv --dry-run --secrets secrets.json --to kv9",
+        "rewrap export.csv --dry-run --secrets secrets.yaml --secrets secrets.json --to kv2",
+        "verify done.csv --source export.csv --secrets secrets.json --threads 2",
+        "generate -o made.csv --orgs 20 --secrets secrets.json --under kv1",
+        "keygen kv3 --secrets secrets.json",
+    ] {
+        let mut child = open_to_view(&held.site, line);
+        let mut stdin = child.stdin.take().unwrap();
+        if line.contains("--secrets -") {
+            stdin.write_all(held.site.read("secrets.json").as_bytes()).unwrap();
+        }
+        drop(stdin);
+        wait_until_end(&child);
+        let memory = memory(&child);
+        let environment = std::fs::read(format!("/proc/{}/environ", child.id())).unwrap();
+        end(child);
+        assert_eq!(places(&held.keys, &memory), [], "{line}");
+        assert_eq!(places(&held.plaintexts, &memory), [], "{line}");
+        held.keys.none_in(&environment, line);
+        held.plaintexts.none_in(&environment, line);
+    }
+}
+
+/// As root, everything is run as a user who is not.
+fn as_somebody(program: &std::path::Path) -> Command {
+    let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let mut command = Command::new(if root { "setpriv".as_ref() } else { program.as_os_str() });
+    if root {
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(program);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn nobody_may_look_into_a_run_and_it_leaves_no_core() {
+    let site = Site::sample();
+    let open = |name: &str, mode| {
+        std::fs::set_permissions(site.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    open("", 0o777);
+    open("secrets.json", 0o644);
+    // (Where it was built, that user might not come to.)
+    std::fs::copy(assert_cmd::cargo::cargo_bin!("rekek"), site.path("rekek")).unwrap();
+    open("rekek", 0o755);
+    let mut rekek = as_somebody(&site.path("rekek"));
+    let line = "rewrap - --input-format csv --dry-run --secrets secrets.json --to kv2";
+    let rekek = rekek.args(line.split(' ')).current_dir(site.path("")).spawn().unwrap();
+    let cat = as_somebody("/bin/cat".as_ref()).spawn().unwrap();
+    for child in [&rekek, &cat] {
+        let program = if child.id() == cat.id() { "cat" } else { "rekek" };
+        while std::fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap().trim() != program {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        wait_until_idle(child);
+    }
+    let may = |program: &str, arguments: &[&str]| {
+        let output = as_somebody(program.as_ref()).args(arguments).stdin(Stdio::null()).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for file in ["environ", "maps", "mem", "auxv"] {
+        let first_byte =
+            |child: &Child| may("/usr/bin/head", &["-c1", &format!("/proc/{}/{file}", child.id())]);
+        let (read, said) = first_byte(&rekek);
+        assert!(!read && said.contains("Permission denied"), "{file}: {said}");
+        if file != "mem" {
+            assert!(first_byte(&cat).0, "{file}: a process that hides nothing can be looked into");
+        }
+    }
+    let attach = |child: &Child| {
+        may("timeout", &["1", "strace", "-qq", "-o", "/dev/null", "-p", &child.id().to_string()]).1
+    };
+    let said = attach(&rekek);
+    assert!(said.contains("Operation not permitted"), "{said}");
+    // (Where Yama lets only parents attach, the other process cannot be attached to either.)
+    let yama = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    assert_eq!(attach(&cat).contains("Operation not permitted"), !["", "0"].contains(&yama.trim()));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", rekek.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
+    let abort = Command::new("kill").args(["-s", "ABRT", &rekek.id().to_string()]).status().unwrap();
+    assert!(abort.success());
+    let output = rekek.wait_with_output().unwrap();
+    assert_eq!((output.status.signal(), output.status.core_dumped()), (Some(6), false));
+    end(cat);
+}
