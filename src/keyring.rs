@@ -88,6 +88,12 @@ pub enum KeyringError {
         /// The id, cut.
         id: String,
     },
+    /// A key where its id belongs. (Messages name keys by their ids.)
+    #[error("{file}: what stands for a key id is a key; were the two exchanged?")]
+    IdIsKey {
+        /// The file.
+        file: String,
+    },
     /// A key that is not 32 bytes of base64.
     #[error("{file}: the key {id} {error}; a master key is 32 bytes as standard base64")]
     KeyText {
@@ -185,6 +191,9 @@ impl Keyring {
 
     fn add(&mut self, file: &str, id: String, key: KeyText) -> Result<(), KeyringError> {
         let file = file.to_owned();
+        if MasterKey::from_base64(&id).is_ok() {
+            return Err(KeyringError::IdIsKey { file });
+        }
         let Ok(id) = id.parse::<KeyId>() else {
             return Err(KeyringError::KeyId { file, id: printable(&id) });
         };
@@ -489,6 +498,7 @@ mod tests {
         for text in [
             json(r#""kv1": "Sup3rSecret""#),
             json(r#""kv1": ["Sup3rSecret"]"#),
+            json(&format!(r#""Sup3rSecret/{}=": "kv1""#, &K1[12..43])),
             "machine_identity: {encryption_keys: {kv1: [Sup3rSecret]}}".to_owned(),
             "machine_identity: Sup3rSecret".to_owned(),
             "Sup3rSecret: *x".to_owned(),

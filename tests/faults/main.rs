@@ -10,4 +10,5 @@ mod folder;
 mod memory;
 mod needles;
 mod places;
+mod silence;
 mod strace;
