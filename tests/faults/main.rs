@@ -11,4 +11,5 @@ mod memory;
 mod needles;
 mod places;
 mod silence;
+mod sockets;
 mod strace;
