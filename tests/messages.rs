@@ -42,7 +42,11 @@ const BEFORE: [&str; 29] = [
 const NEVER: [&str; 5] = ["expect(", "reason=", "assert!(", "unreachable!(", "write_str("];
 
 /// Texts that are none of the programs' words.
-const NO_MESSAGES: [&str; 8] = [
+const NO_MESSAGES: [&str; 12] = [
+    "-----BEGIN PRIVATE KEY-----\\n",
+    "-----BEGIN PUBLIC KEY-----\\n",
+    "\\n-----END PRIVATE KEY-----",
+    "\\n-----END PUBLIC KEY-----",
     "rekek key fingerprint v1",
     "untrusted comment: signature from rekek with minisign secret key {}\\n{}\\ntrusted comment: {comment}\\n{}\\n",
     "(other key ids)",
