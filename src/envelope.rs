@@ -35,7 +35,8 @@ pub mod stages;
 
 #[cfg(feature = "rewrap")]
 mod numbers;
-#[cfg(all(feature = "rewrap", target_arch = "x86_64"))]
+#[cfg(feature = "rewrap")]
+#[cfg_attr(any(not(target_arch = "x86_64"), feature = "portable"), path = "envelope/no_simd.rs")]
 mod simd;
 #[cfg(feature = "rewrap")]
 mod strict;

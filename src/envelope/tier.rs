@@ -5,7 +5,6 @@
 //! chooses for itself, at run time, among AVX-512 VBMI, AVX2 and tables (NEON on aarch64).
 
 use super::numbers;
-#[cfg(target_arch = "x86_64")]
 use super::simd;
 use std::sync::OnceLock;
 
@@ -80,9 +79,7 @@ impl std::str::FromStr for Tier {
 #[derive(Clone, Copy)]
 pub(super) enum Kernel {
     Safe,
-    #[cfg(target_arch = "x86_64")]
     Ssse3(simd::Ssse3),
-    #[cfg(target_arch = "x86_64")]
     Avx512(simd::Avx512),
 }
 
@@ -90,12 +87,8 @@ impl Kernel {
     pub(super) fn of(tier: Tier) -> Result<Self, TierUnavailable> {
         let kernel = match tier {
             Tier::Safe => Some(Kernel::Safe),
-            #[cfg(target_arch = "x86_64")]
             Tier::Ssse3 => simd::Ssse3::detect().map(Kernel::Ssse3),
-            #[cfg(target_arch = "x86_64")]
             Tier::Avx512 => simd::Avx512::detect().map(Kernel::Avx512),
-            #[cfg(not(target_arch = "x86_64"))]
-            Tier::Ssse3 | Tier::Avx512 => None,
         };
         kernel.ok_or(TierUnavailable(tier))
     }
@@ -104,9 +97,7 @@ impl Kernel {
     pub(super) fn read(self, list: &[u8], to: &mut [u8]) -> Option<usize> {
         match self {
             Kernel::Safe => numbers::read(list, to),
-            #[cfg(target_arch = "x86_64")]
             Kernel::Ssse3(kernel) => kernel.read(list, to),
-            #[cfg(target_arch = "x86_64")]
             Kernel::Avx512(kernel) => kernel.read(list, to),
         }
     }
@@ -114,9 +105,8 @@ impl Kernel {
     /// [`numbers::write`], in this tier's way.
     pub(super) fn write(self, values: &[u8], to: &mut [u8]) -> usize {
         match self {
-            #[cfg(target_arch = "x86_64")]
             Kernel::Avx512(kernel) => kernel.write(values, to),
-            _ => numbers::write(values, to),
+            Kernel::Safe | Kernel::Ssse3(_) => numbers::write(values, to),
         }
     }
 }
@@ -138,6 +128,10 @@ mod tests {
         }
         assert_eq!("SAFE".parse::<Tier>(), Err(UnknownTier));
         assert!(Tier::Safe.is_available());
+        // Every x86-64 that is still in use has the second; nothing else, and no portable build, has any.
+        let vectors = cfg!(all(target_arch = "x86_64", not(feature = "portable")));
+        assert_eq!(Tier::Ssse3.is_available(), vectors);
+        assert!(vectors || !Tier::Avx512.is_available());
     }
 
     #[test]
