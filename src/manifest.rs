@@ -301,7 +301,7 @@ impl OutputNames {
         }
         let alone = self.output.as_deref().map(publish::lock_folder);
         // (With the lock, no other run can be on its way from this output to its manifest.)
-        let left_over = alone.is_some_and(|lock| lock.is_held()) && self.is_left_over();
+        let left_over = alone.as_ref().is_some_and(|lock| lock.is_held()) && self.is_left_over();
         if existing == Existing::Replace {
             output = output.map(Staged::aside).transpose()?;
             after = after.into_iter().map(Staged::aside).collect::<Result<_, _>>()?;

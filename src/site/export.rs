@@ -220,9 +220,7 @@ fn write_table<W: Write + Send + 'static>(
         writer.write(&batch).map_err(table)
     };
     let snapshot = block_on(read(database, options.scope.as_ref(), stop, watch, &mut sink))?;
-    let mut hashed = writer.finish().map_err(table)?;
-    hashed.flush().map_err(|e| table(e.into()))?;
-    let (facts, target) = hashed.finish();
+    let (facts, target) = writer.finish().and_then(Hashed::finish).map_err(table)?;
     Ok((facts, rows, snapshot, target))
 }
 
@@ -235,7 +233,6 @@ fn finish(
     rows: u64,
     snapshot: Snapshot,
     started: Instant,
-    publish: impl FnOnce(&[u8]) -> Result<Option<PathBuf>, PublishError>,
 ) -> Result<ExportReport, SiteError> {
     let path = match &options.output {
         Output::File(path) => path.clone(),

@@ -226,7 +226,7 @@ fn check(options: &Options, stop: &Stop, watch: &dyn Watch) -> Result<Checked, S
     }
     let input = Input::File(options.input.clone());
     let format = input.format(options.format).unwrap_or(document.output.format);
-    let open = OpenOptions { format: Some(format), stop: stop.clone() };
+    let open = OpenOptions { format: Some(format), stop: stop.clone(), ..OpenOptions::default() };
     let source = Source { input, options: open, target, stop: stop.clone() };
     watch.step(Step::Checking, Some(document.output.rows));
     let (facts, rows) = source.facts(|rows| watch.rows(rows))?;

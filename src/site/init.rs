@@ -108,7 +108,7 @@ pub(super) struct Filling {
 impl Filling {
     fn open(input: &Input, format: Option<Format>, stop: &Stop) -> Result<Filling, SiteError> {
         let name = input.name();
-        let options = OpenOptions { format, stop: stop.clone() };
+        let options = OpenOptions { format, stop: stop.clone(), ..OpenOptions::default() };
         let fail = |e| SiteError::table(&name, e);
         let reader = open(input, &options).map_err(fail)?;
         let layout = Layout::of(reader.schema()).map_err(fail)?;
