@@ -124,7 +124,7 @@ fn facts(path: &Path, stop: &Stop) -> Result<FileFacts, StandingError> {
             return Err(Interrupted.into());
         }
         match file.read(&mut block).map_err(|e| cannot_read(path, e))? {
-            0 => return Ok(hashed.finish().0),
+            0 => return Ok(hashed.finish().expect("a sink takes everything").0),
             n => hashed.write_all(&block[..n]).expect("a sink takes everything"),
         }
     }

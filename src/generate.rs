@@ -105,8 +105,9 @@ impl Generation<'_> {
         let names = OutputNames::new(&self.output, None);
         names.check(self.existing)?;
         let staged = Staged::create(&self.output)?;
-        let mut writer =
-            table::create(Hashed::new(staged), self.format, self.compression, &schema).map_err(fail)?;
+        let hashed = Hashed::new(staged);
+        let digest = hashed.digest().clone();
+        let mut writer = table::create(hashed, self.format, self.compression, &schema).map_err(fail)?;
         let pool = key_pool(self.seed);
         let mut next = 0;
         ordered_map(
@@ -142,8 +143,9 @@ impl Generation<'_> {
                 progress(rows.0.num_rows() as u64);
                 writer.write(&rows).map_err(fail)
             },
+            || digest.work(),
         )?;
-        let (facts, staged) = writer.finish().map_err(fail)?.finish();
+        let (facts, staged) = writer.finish().and_then(Hashed::finish).map_err(fail)?;
         names.publish(Some(staged), None, self.existing)?;
         Ok(TableFile::new(&self.output, self.format, facts, self.orgs))
     }

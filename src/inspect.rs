@@ -68,6 +68,7 @@ impl Inspection {
         let mut census = Census::new(&self.retired);
         let mut seen = HashSet::new();
         let mut repeated = 0u64;
+        let digest = source.digest();
         ordered_map(
             self.threads,
             &self.stop,
@@ -113,6 +114,7 @@ impl Inspection {
                 census.add(part);
                 Ok(())
             },
+            || digest.work(),
         )?;
         Ok(InspectReport {
             command: "inspect",

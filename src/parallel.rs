@@ -5,6 +5,8 @@
 //! (one thread at a time). So reading, working and writing overlap; what comes out is in the
 //! order of what went in, with any number of threads; with one thread everything happens in that
 //! thread, one after the other. No thread belongs to a stage, so none idles while there is work.
+//! What has to be done in one long chain beside the items (a digest) is done aside: between two
+//! items, by whichever thread is free.
 //!
 //! At most [`AHEAD`] results a thread wait for their turn, so memory is bounded by the items in
 //! work. The first error, in the order of the items, ends the run, whichever thread met it first;
@@ -12,7 +14,7 @@
 
 use crate::stop::Stop;
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Results that may wait for their turn, for each thread.
 const AHEAD: usize = 2;
@@ -31,7 +33,9 @@ pub struct NoThreads {
 
 /// Maps what `source` gives through `work` into `sink`, on `threads` threads; see the module.
 ///
-/// `worker` makes each thread's own worker: its buffers, its generator.
+/// `worker` makes each thread's own worker: its buffers, its generator. `aside` does a piece of
+/// what is to be done beside the items, if some waits and no other thread is at it, and says
+/// whether it did; what still waits when the last item is through is the caller's to do.
 pub fn ordered_map<In, Out, Worker, E>(
     threads: usize,
     stop: &Stop,
@@ -39,6 +43,7 @@ pub fn ordered_map<In, Out, Worker, E>(
     worker: impl Fn() -> Result<Worker, E> + Sync,
     work: impl Fn(&mut Worker, In) -> Result<Out, E> + Sync,
     sink: impl FnMut(Out) -> Result<(), E> + Send,
+    aside: impl Fn() -> bool + Sync,
 ) -> Result<(), E>
 where
     In: Send,
@@ -53,7 +58,7 @@ where
     };
     let run = || {
         let guard = EndOnPanic(&shared);
-        shared.run(stop, &worker, &work);
+        shared.run(stop, &worker, &work, &aside);
         std::mem::forget(guard);
     };
     if threads <= 1 {
@@ -118,23 +123,39 @@ where
         stop: &Stop,
         worker: &impl Fn() -> Result<Worker, E>,
         work: &impl Fn(&mut Worker, In) -> Result<Out, E>,
+        aside: &impl Fn() -> bool,
     ) {
         let mut worker = match worker() {
             Ok(worker) => worker,
             Err(error) => return self.end(End::Failed(error)),
         };
-        while let Some((number, item)) = self.take(stop) {
+        while let Some((number, item)) = self.take(stop, aside) {
             let result = item.and_then(|item| work(&mut worker, item));
             if !self.put(number, result) {
-                break;
+                return;
+            }
+            // Once an item, so that the chain keeps up with the items and nothing piles up.
+            aside();
+        }
+        // The other threads may still be at their last items.
+        while lock(&self.order).end.is_none() && aside() {}
+    }
+
+    /// The source, when no other thread reads from it; until then there may be something to do.
+    fn source(&self, aside: &impl Fn() -> bool) -> MutexGuard<'_, Source<S>> {
+        loop {
+            match self.source.try_lock() {
+                Ok(source) => return source,
+                Err(TryLockError::WouldBlock) if aside() => {}
+                Err(_) => return lock(&self.source),
             }
         }
     }
 
     /// The next item with its number. An error of the source takes an item's place, and is the
     /// last one.
-    fn take(&self, stop: &Stop) -> Option<(u64, Result<In, E>)> {
-        let mut source = lock(&self.source);
+    fn take(&self, stop: &Stop, aside: &impl Fn() -> bool) -> Option<(u64, Result<In, E>)> {
+        let mut source = self.source(aside);
         if source.ended || lock(&self.order).end.is_some() {
             return None;
         }
@@ -243,7 +264,7 @@ mod tests {
                 uneven(item);
                 Ok(item * 2)
             };
-            ordered_map(threads, &Stop::default(), count(500), || Ok(()), work, sink).unwrap();
+            ordered_map(threads, &Stop::default(), count(500), || Ok(()), work, sink, || false).unwrap();
             assert_eq!(out, (0..500).map(|i| i * 2).collect::<Vec<_>>(), "{threads} threads");
         }
     }
@@ -269,8 +290,8 @@ mod tests {
                     out.push(item);
                     Ok(())
                 };
-                let error =
-                    ordered_map(threads, &Stop::default(), source, || Ok(()), work, sink).unwrap_err();
+                let error = ordered_map(threads, &Stop::default(), source, || Ok(()), work, sink, || false)
+                    .unwrap_err();
                 let expected = match fail {
                     "source" => Error::Source,
                     "work" => Error::Work(40),
@@ -300,10 +321,49 @@ mod tests {
                 in_work.fetch_sub(1, Ordering::SeqCst);
                 Ok(())
             };
-            ordered_map(threads, &Stop::default(), source, || Ok::<_, Error>(()), |(), item| Ok(item), sink)
-                .unwrap();
+            ordered_map(
+                threads,
+                &Stop::default(),
+                source,
+                || Ok::<_, Error>(()),
+                |(), item| Ok(item),
+                sink,
+                || false,
+            )
+            .unwrap();
             let bound = threads * (AHEAD + 1) + 2;
             assert!(most.load(Ordering::SeqCst) <= bound, "{most:?} > {bound} with {threads} threads");
+        }
+    }
+
+    #[test]
+    fn what_waits_aside_is_done_by_any_number_of_threads() {
+        for threads in [1, 2, 8] {
+            let waiting = AtomicUsize::new(0);
+            let done = AtomicUsize::new(0);
+            let sink = |_| {
+                waiting.fetch_add(3, Ordering::SeqCst);
+                Ok::<_, Error>(())
+            };
+            let aside = || {
+                let one =
+                    waiting.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
+                done.fetch_add(usize::from(one), Ordering::SeqCst);
+                one
+            };
+            ordered_map(
+                threads,
+                &Stop::default(),
+                count(200),
+                || Ok(()),
+                |(): &mut (), item| Ok(item),
+                sink,
+                aside,
+            )
+            .unwrap();
+            assert_eq!(done.load(Ordering::SeqCst) + waiting.load(Ordering::SeqCst), 600);
+            // Each thread looks once more when there are no items left, the one with the last item too.
+            assert_eq!(waiting.load(Ordering::SeqCst), 0, "{threads} threads");
         }
     }
 
@@ -320,7 +380,15 @@ mod tests {
                 }
                 Ok(())
             };
-            let end = ordered_map(threads, &stop, source, || Ok(()), |(): &mut (), item: i32| Ok(item), sink);
+            let end = ordered_map(
+                threads,
+                &stop,
+                source,
+                || Ok(()),
+                |(): &mut (), item: i32| Ok(item),
+                sink,
+                || false,
+            );
             assert_eq!(end, Err(Error::Interrupted));
         }
     }
@@ -330,7 +398,15 @@ mod tests {
         for threads in [1, 2, 4] {
             let run = std::panic::catch_unwind(|| {
                 let work = |(): &mut (), item: u64| if item == 5 { panic!("at five") } else { Ok(item) };
-                ordered_map(threads, &Stop::default(), count(1000), || Ok::<_, Error>(()), work, |_| Ok(()))
+                ordered_map(
+                    threads,
+                    &Stop::default(),
+                    count(1000),
+                    || Ok::<_, Error>(()),
+                    work,
+                    |_| Ok(()),
+                    || false,
+                )
             });
             assert!(run.is_err(), "{threads} threads");
         }

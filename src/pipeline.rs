@@ -21,7 +21,8 @@ use crate::signature::SignatureError;
 use crate::signer::Signer;
 use crate::stop::Stop;
 use crate::table::{
-    self, Compression, FileFacts, Format, Input, OpenOptions, TableError, TableReader, UniqueIds,
+    self, Compression, FileFacts, Format, Input, OpenOptions, RunningDigest, TableError, TableReader,
+    UniqueIds,
 };
 use arrow::array::RecordBatch;
 use batch::{Columns, Done};
@@ -174,6 +175,7 @@ impl Job<'_> {
         let mut total = Total::new(self, input_manifest.as_ref());
 
         let file = self.input.name();
+        let digests = [Some(source.digest()), output.digest.clone()];
         ordered_map(
             self.threads,
             &self.stop,
@@ -193,6 +195,7 @@ impl Job<'_> {
                 total.add(&done);
                 if total.withheld() { Ok(()) } else { output.write(&done) }
             },
+            || digests.iter().flatten().filter(|digest| digest.work()).count() > 0,
         )?;
 
         let input = source.finish()?;
@@ -300,7 +303,7 @@ pub struct ExportReader {
 impl ExportReader {
     /// Opens it and looks at its header.
     pub fn open(input: &Input, format: Option<Format>, stop: &Stop) -> Result<ExportReader, PipelineError> {
-        let options = OpenOptions { format, stop: stop.clone() };
+        let options = OpenOptions { format, stop: stop.clone(), ..OpenOptions::default() };
         let fail = |source| read_error(&input.name(), source);
         let reader = table::open(input, &options).map_err(fail)?;
         let layout = table::Layout::of(reader.schema()).map_err(fail)?;
@@ -342,6 +345,11 @@ impl ExportReader {
         Ok(Some((first, batch)))
     }
 
+    /// The file's digest, for whoever is free to hash.
+    pub fn digest(&self) -> RunningDigest {
+        self.reader.digest().clone()
+    }
+
     /// Reads what is left and says what the whole file was.
     pub fn finish(&mut self) -> Result<TableFile, PipelineError> {
         let facts = self.reader.finish().map_err(|e| self.fail(e))?;
@@ -360,18 +368,21 @@ fn read_error(file: &str, source: TableError) -> PipelineError {
 struct Output {
     name: String,
     writer: Option<Box<dyn table::TableWriter<Hashed<Sink>>>>,
+    digest: Option<RunningDigest>,
 }
 
 impl Output {
     fn begin(job: &Job<'_>, columns: &Columns) -> Result<Output, PipelineError> {
         let (name, sink) = match &job.output {
-            Destination::DryRun => return Ok(Output { name: String::new(), writer: None }),
+            Destination::DryRun => return Ok(Output { name: String::new(), writer: None, digest: None }),
             Destination::File(path) => (path.display().to_string(), Sink::File(Staged::create(path)?)),
             Destination::Stdout => ("-".to_owned(), Sink::Stdout(io::stdout())),
         };
-        let writer = table::create(Hashed::new(sink), job.output_format, job.compression, columns.schema())
+        let hashed = Hashed::new(sink);
+        let digest = hashed.digest().clone();
+        let writer = table::create(hashed, job.output_format, job.compression, columns.schema())
             .map_err(|source| PipelineError::Write { file: name.clone(), source })?;
-        Ok(Output { name, writer: Some(writer) })
+        Ok(Output { name, writer: Some(writer), digest: Some(digest) })
     }
 
     fn write(&mut self, done: &Done) -> Result<(), PipelineError> {
@@ -383,9 +394,7 @@ impl Output {
     fn finish(self) -> Result<Option<(FileFacts, Option<Staged>)>, PipelineError> {
         let Some(writer) = self.writer else { return Ok(None) };
         let fail = |source| PipelineError::Write { file: self.name.clone(), source };
-        let mut hashed = writer.finish().map_err(fail)?;
-        hashed.flush().map_err(|e| fail(e.into()))?;
-        let (facts, sink) = hashed.finish();
+        let (facts, sink) = writer.finish().and_then(Hashed::finish).map_err(fail)?;
         Ok(Some((
             facts,
             match sink {

@@ -16,6 +16,7 @@ mod arrow;
 mod build;
 mod csv;
 mod decoder;
+mod digest;
 mod format;
 mod layout;
 mod parquet;
@@ -29,6 +30,7 @@ mod unique;
 
 pub use build::{TextBuilder, plain_text_type};
 pub use decoder::guarded_rows;
+pub use digest::{Hashed, RunningDigest};
 pub use format::{Compression, Format, Input, OpenOptions, create, interruptible, open, standard_input};
 pub use layout::{Layout, Text, Texts};
 pub use unique::UniqueIds;
@@ -36,8 +38,7 @@ pub use unique::UniqueIds;
 use crate::row::Sha256Digest;
 use ::arrow::array::RecordBatch;
 use ::arrow::datatypes::SchemaRef;
-use sha2::{Digest as _, Sha256};
-use std::io::{self, Write};
+use std::io;
 
 /// Rows of a batch, at the most.
 pub const BATCH_ROWS: usize = 512;
@@ -59,6 +60,9 @@ pub trait TableReader: Send {
 
     /// The next batch, never empty; `None` at the end of the table.
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError>;
+
+    /// The digest of the file, on its way.
+    fn digest(&self) -> &RunningDigest;
 
     /// Reads what is left of the file and says what the whole of it was. Called after
     /// [`TableReader::next_batch`] has returned `None`.
@@ -132,36 +136,4 @@ impl From<std::io::Error> for TableError {
 /// Whether a read failed because a stop ended its wait ([`standard_input`]).
 pub fn is_interruption(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|e| e.is::<format::WaitInterrupted>())
-}
-
-/// Bytes on their way to a file: counted and hashed.
-pub struct Hashed<W> {
-    inner: W,
-    hasher: Sha256,
-    bytes: u64,
-}
-
-impl<W> Hashed<W> {
-    /// Nothing has passed yet.
-    pub fn new(inner: W) -> Self {
-        Hashed { inner, hasher: Sha256::new(), bytes: 0 }
-    }
-
-    /// What has passed, and where it went.
-    pub fn finish(self) -> (FileFacts, W) {
-        (FileFacts { bytes: self.bytes, sha256: Sha256Digest::of_hasher(self.hasher) }, self.inner)
-    }
-}
-
-impl<W: Write> Write for Hashed<W> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let n = self.inner.write(buf)?;
-        self.hasher.update(&buf[..n]);
-        self.bytes += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }

@@ -184,6 +184,8 @@ impl Verification<'_> {
         let mut result = Results::default();
         self.begin_checks(&mut result, &ours, theirs.as_ref(), target);
         let scope: Option<Scope> = self.scope().map(|scope| scope.iter().cloned().map(OrgIdText).collect());
+        let digests = [Some(output.digest()), source.as_ref().map(ExportReader::digest)];
+        let hash = || digests.iter().flatten().filter(|digest| digest.work()).count() > 0;
         let (output_file, source_file) = match source {
             None => {
                 ordered_map(
@@ -201,6 +203,7 @@ impl Verification<'_> {
                         result.add(part);
                         Ok(())
                     },
+                    hash,
                 )?;
                 (output.finish()?, None)
             }
@@ -225,6 +228,7 @@ impl Verification<'_> {
                         result.add(part);
                         Ok(())
                     },
+                    hash,
                 )?;
                 let met = join.source_rows();
                 if let Some(scope) = self.scope().filter(|scope| scope.len() as u64 != met) {

@@ -9,12 +9,12 @@
 //! A batch is held in memory as the file has it, and given out in slices that share that memory.
 
 use super::decoder::arrow_error;
+use super::digest::{FileDigest, HashedRead, RunningDigest};
 use super::slices::Slices;
-use super::source::{FileAt, HashedRead, WholeDigest};
+use super::source::FileAt;
 use super::types::replaced;
 use super::{COLUMNS_MAX, Compression, FileFacts, TableError, TableReader, TableRows, TableWriter};
 use crate::row::printable;
-use crate::stop::Stop;
 use ::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use ::arrow::buffer::Buffer;
 use ::arrow::compute::{CastOptions, can_cast_types, cast_with_options};
@@ -24,7 +24,7 @@ use ::arrow::ipc::writer::{DictionaryHandling, FileWriter, IpcWriteOptions, Stre
 use ::arrow::ipc::{self, Block, CompressionType, MessageHeader, MetadataVersion};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 /// Bytes that a message may have, in the file and decompressed together. A batch is in memory whole.
@@ -35,9 +35,6 @@ const METADATA_BYTES_MAX: u64 = 16 << 20;
 
 /// Bytes allocated for a stream's message before any of them has arrived.
 const UNSEEN_BYTES: u64 = 16 << 20;
-
-/// Bytes that small writes are gathered in. A column's values are larger and pass it by.
-const BUFFER_BYTES: usize = 1 << 16;
 
 const CONTINUATION: [u8; 4] = [0xff; 4];
 const MAGIC: &[u8; 6] = b"ARROW1";
@@ -217,8 +214,8 @@ pub(super) struct ArrowStreamReader {
 }
 
 impl ArrowStreamReader {
-    pub(super) fn new(bytes: Box<dyn Read + Send>) -> Result<Self, TableError> {
-        let mut input = HashedRead::new(bytes);
+    pub(super) fn new(bytes: Box<dyn Read + Send>, digest: RunningDigest) -> Result<Self, TableError> {
+        let mut input = HashedRead::new(bytes, digest);
         let first = next_message(&mut input)?;
         let message = first.ok_or_else(|| malformed("a stream without a schema"))?;
         let header = message.header()?;
@@ -304,8 +301,12 @@ impl TableReader for ArrowStreamReader {
         }
     }
 
+    fn digest(&self) -> &RunningDigest {
+        self.input.digest()
+    }
+
     fn finish(&mut self) -> Result<FileFacts, TableError> {
-        Ok(self.input.facts())
+        self.input.digest().finish()
     }
 }
 
@@ -314,14 +315,14 @@ pub(super) struct ArrowFileReader {
     file: Arc<FileAt>,
     blocks: std::vec::IntoIter<Block>,
     decoder: Decoder,
-    digest: WholeDigest,
+    digest: FileDigest,
 }
 
 impl ArrowFileReader {
-    pub(super) fn new(file: File, stop: &Stop) -> Result<Self, TableError> {
+    pub(super) fn new(file: File, digest: RunningDigest) -> Result<Self, TableError> {
         let file = Arc::new(FileAt::new(file)?);
         let (decoder, blocks) = read_footer(&file)?;
-        let digest = WholeDigest::start(Arc::clone(&file), stop)?;
+        let digest = FileDigest::new(&file, digest);
         Ok(ArrowFileReader { file, blocks: blocks.into_iter(), decoder, digest })
     }
 }
@@ -376,6 +377,13 @@ fn read_footer(file: &FileAt) -> Result<(Decoder, Vec<Block>), TableError> {
     Ok((decoder, blocks))
 }
 
+/// Where a block ends that was found to lie in its file.
+fn end_of(block: &Block) -> u64 {
+    let [at, head, body] =
+        [block.offset(), block.metaDataLength().into(), block.bodyLength()].map(i64::cast_unsigned);
+    at + head + body
+}
+
 /// The message that stands where a footer's entry says.
 fn block_message(file: &FileAt, block: &Block) -> Result<Message, TableError> {
     let lengths = |what: i64| u64::try_from(what).map_err(|_| malformed("a negative place in the footer"));
@@ -392,11 +400,7 @@ fn block_message(file: &FileAt, block: &Block) -> Result<Message, TableError> {
     }
     let body_at = at + head;
     file.check_range(body_at, body)?;
-    Message::assemble(metadata, body as usize, |bytes| {
-        let start = bytes.len();
-        bytes.resize(start + body as usize, 0);
-        Ok(file.read_at(&mut bytes[start..], body_at)?)
-    })
+    Message::assemble(metadata, body as usize, |bytes| Ok(file.append_to(bytes, body_at, body as usize)?))
 }
 
 impl TableReader for ArrowFileReader {
@@ -411,6 +415,7 @@ impl TableReader for ArrowFileReader {
             }
             let Some(block) = self.blocks.next() else { return Ok(None) };
             let message = block_message(&self.file, &block)?;
+            self.digest.reached(end_of(&block));
             if message.header()?.header_type() != MessageHeader::RecordBatch {
                 return Err(malformed("no record batch stands where the footer says one does"));
             }
@@ -418,20 +423,24 @@ impl TableReader for ArrowFileReader {
         }
     }
 
+    fn digest(&self) -> &RunningDigest {
+        self.digest.digest()
+    }
+
     fn finish(&mut self) -> Result<FileFacts, TableError> {
         self.digest.finish()
     }
 }
 
-/// Writes an Arrow IPC file or stream.
+/// Writes an Arrow IPC file or stream, in some writes that are small: `W` gathers them.
 pub(super) struct ArrowWriter<W: Write> {
     inner: Inner<W>,
     schema: SchemaRef,
 }
 
 enum Inner<W: Write> {
-    File(FileWriter<BufWriter<W>>),
-    Stream(StreamWriter<BufWriter<W>>),
+    File(FileWriter<W>),
+    Stream(StreamWriter<W>),
 }
 
 impl<W: Write> ArrowWriter<W> {
@@ -446,12 +455,8 @@ impl<W: Write> ArrowWriter<W> {
     ) -> Result<Self, TableError> {
         let columns = schema.fields().iter().map(without_dictionary).collect::<Result<Vec<_>, _>>()?;
         let schema = Arc::new(Schema::new_with_metadata(columns, schema.metadata().clone()));
-        let writer = FileWriter::try_new_with_options(
-            BufWriter::with_capacity(BUFFER_BYTES, to),
-            &schema,
-            options(codec)?,
-        )
-        .map_err(|e| arrow_error("the header", e))?;
+        let writer = FileWriter::try_new_with_options(to, &schema, options(codec)?)
+            .map_err(|e| arrow_error("the header", e))?;
         Ok(ArrowWriter { inner: Inner::File(writer), schema })
     }
 
@@ -462,9 +467,8 @@ impl<W: Write> ArrowWriter<W> {
         codec: Option<CompressionType>,
     ) -> Result<Self, TableError> {
         let options = options(codec)?.with_dictionary_handling(DictionaryHandling::Delta);
-        let writer =
-            StreamWriter::try_new_with_options(BufWriter::with_capacity(BUFFER_BYTES, to), schema, options)
-                .map_err(|e| arrow_error("the header", e))?;
+        let writer = StreamWriter::try_new_with_options(to, schema, options)
+            .map_err(|e| arrow_error("the header", e))?;
         Ok(ArrowWriter { inner: Inner::Stream(writer), schema: Arc::clone(schema) })
     }
 }
@@ -523,11 +527,10 @@ impl<W: Write + Send> TableWriter<W> for ArrowWriter<W> {
 
     fn finish(self: Box<Self>) -> Result<W, TableError> {
         let fail = |e| arrow_error("the end", e);
-        let buffered = match self.inner {
-            Inner::File(writer) => writer.into_inner().map_err(fail)?,
-            Inner::Stream(writer) => writer.into_inner().map_err(fail)?,
-        };
-        buffered.into_inner().map_err(|e| TableError::Io(e.into_error()))
+        match self.inner {
+            Inner::File(writer) => writer.into_inner().map_err(fail),
+            Inner::Stream(writer) => writer.into_inner().map_err(fail),
+        }
     }
 }
 
@@ -570,6 +573,7 @@ fn standing_alone(array: &ArrayRef, column: &Column) -> Result<ArrayRef, TableEr
 mod tests {
     use super::*;
     use crate::table::Format;
+    use crate::table::Hashed;
     use crate::table::round::{Rows, read, write};
     use ::arrow::array::StringArray;
 
@@ -640,10 +644,13 @@ mod tests {
         }
         let (schema, batch) = table();
         for format in [Format::Csv, Format::Parquet, Format::Arrow, Format::Arrows] {
-            let mut writer = crate::table::create(Broken, format, Compression::Usual, &schema).unwrap();
+            let to = Hashed::new(Broken);
+            let mut writer = crate::table::create(to, format, Compression::Usual, &schema).unwrap();
             let rows = Rows(batch.clone());
             // What is small stays in a buffer until the end.
-            let error = writer.write(&rows).and_then(|()| writer.finish().map(drop)).unwrap_err();
+            let error =
+                writer.write(&rows).and_then(|()| writer.finish()).and_then(|to| to.finish().map(drop));
+            let error = error.unwrap_err();
             assert!(
                 matches!(&error, TableError::Io(e) if e.kind() == io::ErrorKind::BrokenPipe),
                 "{format:?}: {error}"

@@ -4,7 +4,7 @@
 //! it ([`GuardedReader`], [`GuardedWriter`]). It never lets a panic out, and never passes on more of
 //! a message than a line.
 
-use super::{FileFacts, TableError, TableReader, TableRows, TableWriter};
+use super::{FileFacts, RunningDigest, TableError, TableReader, TableRows, TableWriter};
 use ::arrow::array::RecordBatch;
 use ::arrow::datatypes::SchemaRef;
 use ::arrow::error::ArrowError;
@@ -29,8 +29,8 @@ pub(super) fn guarded_reader<R: TableReader + 'static>(
     open: impl FnOnce() -> Result<R, TableError>,
 ) -> Result<Box<dyn TableReader>, TableError> {
     let inner: Box<dyn TableReader> = Box::new(caught(open).unwrap_or_else(|| Err(malformed(format)))?);
-    let schema = inner.schema().clone();
-    Ok(Box::new(GuardedReader { format, schema, inner: Some(inner) }))
+    let (schema, digest) = (inner.schema().clone(), inner.digest().clone());
+    Ok(Box::new(GuardedReader { format, schema, digest, inner: Some(inner) }))
 }
 
 fn malformed(format: &str) -> TableError {
@@ -41,6 +41,7 @@ fn malformed(format: &str) -> TableError {
 struct GuardedReader {
     format: &'static str,
     schema: SchemaRef,
+    digest: RunningDigest,
     /// Gone once it has panicked.
     inner: Option<Box<dyn TableReader>>,
 }
@@ -65,6 +66,10 @@ impl TableReader for GuardedReader {
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError> {
         self.guarded(|inner| inner.next_batch())
+    }
+
+    fn digest(&self) -> &RunningDigest {
+        &self.digest
     }
 
     fn finish(&mut self) -> Result<FileFacts, TableError> {
@@ -167,6 +172,7 @@ mod tests {
     /// Panics wherever it is told to.
     struct Panics {
         schema: SchemaRef,
+        digest: RunningDigest,
         at: &'static str,
     }
 
@@ -183,6 +189,9 @@ mod tests {
         fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError> {
             self.at("next");
             Ok(None)
+        }
+        fn digest(&self) -> &RunningDigest {
+            &self.digest
         }
         fn finish(&mut self) -> Result<FileFacts, TableError> {
             self.at("finish");
@@ -208,7 +217,8 @@ mod tests {
     }
 
     fn panics(at: &'static str) -> Result<Panics, TableError> {
-        let panics = Panics { schema: SchemaRef::new(::arrow::datatypes::Schema::empty()), at };
+        let schema = SchemaRef::new(::arrow::datatypes::Schema::empty());
+        let panics = Panics { schema, digest: RunningDigest::default(), at };
         panics.at("begin");
         Ok(panics)
     }

@@ -1,7 +1,7 @@
 //! Which format a file has, and opening it.
 
 use super::decoder::{guarded_reader, guarded_writer};
-use super::{TableError, TableReader, TableWriter, arrow, csv, parquet};
+use super::{RunningDigest, TableError, TableReader, TableWriter, arrow, csv, parquet};
 use crate::stop::Stop;
 use ::arrow::datatypes::SchemaRef;
 use rustix::fs::{Mode, OFlags};
@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// A format of tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Comma-separated values with a header, as `psql \copy … csv header` writes them (RFC 4180,
@@ -102,6 +102,8 @@ pub struct OpenOptions {
     pub format: Option<Format>,
     /// Ends a wait for standard input.
     pub stop: Stop,
+    /// Whether the file's digest is not wanted: it is read for something else.
+    pub unhashed: bool,
 }
 
 /// Opens a table for reading. Of the file, only its header is read here.
@@ -123,12 +125,14 @@ pub fn open(input: &Input, options: &OpenOptions) -> Result<Box<dyn TableReader>
     let bytes = |file| -> Box<dyn Read + Send> {
         if regular { Box::new(file) } else { Box::new(Waiting { file, stop: options.stop.clone() }) }
     };
-    let stop = &options.stop;
+    let digest = if options.unhashed { RunningDigest::unwanted() } else { RunningDigest::default() };
     match format {
-        Format::Csv => guarded_reader("CSV file", || csv::CsvReader::new(bytes(file))),
-        Format::Arrows => guarded_reader("Arrow stream", || arrow::ArrowStreamReader::new(bytes(file))),
-        Format::Arrow => guarded_reader("Arrow file", || arrow::ArrowFileReader::new(file, stop)),
-        Format::Parquet => guarded_reader("Parquet file", || parquet::ParquetReader::new(file, stop)),
+        Format::Csv => guarded_reader("CSV file", || csv::CsvReader::new(bytes(file), digest)),
+        Format::Arrows => {
+            guarded_reader("Arrow stream", || arrow::ArrowStreamReader::new(bytes(file), digest))
+        }
+        Format::Arrow => guarded_reader("Arrow file", || arrow::ArrowFileReader::new(file, digest)),
+        Format::Parquet => guarded_reader("Parquet file", || parquet::ParquetReader::new(file, digest)),
     }
 }
 

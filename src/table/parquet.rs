@@ -11,15 +11,15 @@
 //! of a page then costs 100 MiB and not as many times that as there are rows.
 
 use super::decoder::{arrow_error, parquet_error};
+use super::digest::{FileDigest, RunningDigest};
 use super::slices::Slices;
-use super::source::{FileAt, WholeDigest};
+use super::source::FileAt;
 use super::types::replaced;
 use super::{
     BATCH_BYTES, BATCH_ROWS, COLUMNS_MAX, FileFacts, ROW_BYTES_MAX, TableError, TableReader, TableRows,
     TableWriter,
 };
 use crate::row::{Field, ORGANIZATION_ID, printable};
-use crate::stop::Stop;
 use ::arrow::array::{ArrayRef, RecordBatch};
 use ::arrow::compute::{CastOptions, cast_with_options};
 use ::arrow::datatypes::{DataType, Field as Column, FieldRef, Schema, SchemaRef, TimeUnit};
@@ -71,11 +71,11 @@ pub(super) struct ParquetReader {
     fixed_bytes: u64,
     memory: Arc<PageMemory>,
     slices: Slices,
-    digest: WholeDigest,
+    digest: FileDigest,
 }
 
 impl ParquetReader {
-    pub(super) fn new(file: File, stop: &Stop) -> Result<Self, TableError> {
+    pub(super) fn new(file: File, digest: RunningDigest) -> Result<Self, TableError> {
         let file = Arc::new(FileAt::new(file)?);
         let metadata = Arc::new(read_footer(&file)?);
         let descriptor = metadata.file_metadata().schema_descr();
@@ -92,7 +92,7 @@ impl ParquetReader {
         let levels = parquet_to_arrow_field_levels(descriptor, ProjectionMask::all(), Some(&hint))
             .map_err(|e| parquet_error("the schema", e))?;
         let schema = Arc::new(schema);
-        let digest = WholeDigest::start(Arc::clone(&file), stop)?;
+        let digest = FileDigest::new(&file, digest);
         Ok(ParquetReader {
             file,
             metadata,
@@ -116,6 +116,7 @@ impl ParquetReader {
             let batches = match &mut self.batches {
                 Some(batches) => batches,
                 none => {
+                    self.digest.reached(self.file.len().min(end_of(group)));
                     let pages = GroupPages {
                         file: Arc::clone(&self.file),
                         metadata: Arc::clone(&self.metadata),
@@ -186,9 +187,22 @@ impl TableReader for ParquetReader {
         }
     }
 
+    fn digest(&self) -> &RunningDigest {
+        self.digest.digest()
+    }
+
     fn finish(&mut self) -> Result<FileFacts, TableError> {
         self.digest.finish()
     }
+}
+
+/// Where a row group's last page ends, as the directory has it.
+fn end_of(group: &RowGroupMetaData) -> u64 {
+    let ends = group.columns().iter().map(|column| {
+        let (start, length) = column.byte_range();
+        start.saturating_add(length)
+    });
+    ends.max().unwrap_or(0)
 }
 
 /// How many rows to decode at once, by the average row of the group. A little less than fills a
@@ -1043,7 +1057,8 @@ mod tests {
         let bytes = writer.into_inner().unwrap();
         assert!(bytes.len() < 8 << 20);
         let file = file(Format::Parquet, &bytes);
-        let mut reader = ParquetReader::new(File::open(file.path()).unwrap(), &Stop::default()).unwrap();
+        let mut reader =
+            ParquetReader::new(File::open(file.path()).unwrap(), RunningDigest::default()).unwrap();
         assert_eq!(reader.schema().field(0).data_type(), &DataType::Utf8);
         for _ in 0..20 {
             assert_eq!(reader.next_batch().unwrap().unwrap().num_rows(), 1);

@@ -37,7 +37,8 @@ impl Seen {
 impl UniqueIds {
     /// A check of the table that `input` is.
     pub fn new(input: &Input, options: &OpenOptions) -> Self {
-        let again = input.can_be_read_again().then(|| (input.clone(), options.clone()));
+        let options = OpenOptions { unhashed: true, ..options.clone() };
+        let again = input.can_be_read_again().then(|| (input.clone(), options));
         let seen = if again.is_some() { None } else { Some(Seen::default()) };
         UniqueIds { again, rows: 0, last: String::new(), seen }
     }
