@@ -2,7 +2,7 @@
 //! one run on the same generated rows; and what its unavoidable stages cost in that same run. Run
 //! it with `scripts/compare`.
 //!
-//! - *python*: `benches/peer/rewrap.py`, CSV to CSV on two processes. It makes no digest and no
+//! - *python*: `benches/peer.py`, CSV to CSV on two processes. It makes no digest and no
 //!   manifest, and publishes nothing atomically.
 //! - *plain*: the same in Rust as one writes it: the csv crate and [`plain`], rayon over chunks of
 //!   8,192 rows, as the online service re-wraps a field, with the proof added.
@@ -33,7 +33,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 const REKEK: &str = env!("CARGO_BIN_EXE_rekek");
-const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer/rewrap.py");
+const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer.py");
 const THREADS: usize = 2;
 
 fn setting(name: &str, otherwise: u64) -> u64 {
