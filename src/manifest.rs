@@ -309,26 +309,24 @@ impl OutputNames {
         if existing == Existing::Replace || left_over {
             self.beside().iter().try_for_each(|name| publish::remove(name))?;
         }
-        let output = match output {
-            Some(output) => Some(output.place(if left_over { Existing::Replace } else { existing })?),
-            None => None,
-        };
+        let mut placed = Vec::new();
+        let first = output.map(|output| output.place(if left_over { Existing::Replace } else { existing }));
+        placed.extend(first.transpose()?);
         // (What they would replace is gone already.)
-        let Err(error) = after.into_iter().try_for_each(|file| file.publish(Existing::Refuse)) else {
-            if let Some(output) = output {
-                output.finish();
+        for file in after {
+            match file.place(Existing::Refuse) {
+                Ok(file) => placed.push(file),
+                Err(error) => {
+                    let taken_back = placed.into_iter().rev().try_for_each(Placed::take_back);
+                    return Err(taken_back.err().map_or(error, |source| PublishError::ManifestMissing {
+                        path: self.output.clone().unwrap_or_default(),
+                        source: Box::new(source),
+                    }));
+                }
             }
-            return Ok(());
-        };
-        // A signature that has its name goes too: the manifest, which comes last, has not.
-        _ = publish::remove(&signature::path_for(&self.manifest));
-        match output.map_or(Ok(()), Placed::take_back) {
-            Ok(()) => Err(error),
-            Err(source) => Err(PublishError::ManifestMissing {
-                path: self.output.clone().unwrap_or_default(),
-                source: Box::new(source),
-            }),
         }
+        placed.into_iter().for_each(Placed::finish);
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::folder::Site;
 use crate::strace::{self, Call};
+use std::sync::LazyLock;
 
 /// The calls that read, write, name or lock files.
 const CALLS: &str = "openat,read,pread64,write,fsync,fchmod,linkat,renameat,renameat2,rename,unlink,unlinkat,flock,\
@@ -15,11 +16,22 @@ const CALLS: &str = "openat,read,pread64,write,fsync,fchmod,linkat,renameat,rena
 const NAMED: &str = "fchmod:error=EPERM:when=1+2";
 
 const REWRAP: &str = "rewrap in.csv -o out.csv --secrets secrets.json --to kv2 --threads 1 --failures failures.jsonl \
-                      --report report.json";
+                      --report report.json --sign sign.key";
 
-/// Four rows, of two of which something is re-wrapped.
+/// A key pair of minisign's, without passphrase.
+static PAIR: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let mut minisign = std::process::Command::new("minisign");
+    let made = minisign.args(["-G", "-W", "-s", "key", "-p", "pub"]).current_dir(&folder).output();
+    assert!(made.expect("minisign is installed (scripts/test does it)").status.success());
+    ["key", "pub"].map(|name| std::fs::read(folder.path().join(name)).unwrap())
+});
+
+/// Four rows, of two of which something is re-wrapped, and a key to sign with.
 fn site() -> Site {
     let site = Site::sample();
+    site.write("sign.key", &PAIR[0]);
+    site.write("sign.pub", &PAIR[1]);
     let mut table = crate::folder::Table::parse(&site.read("export.csv"));
     table.rows.truncate(4);
     std::fs::remove_file(site.path("export.csv")).unwrap();
@@ -64,7 +76,7 @@ fn prepare(site: &Site, line: &str) {
 #[derive(Debug, PartialEq)]
 enum Left {
     Nothing,
-    /// A whole output and its manifest; whether of this run or of the one before.
+    /// A whole output, its manifest and that one's signature; whether of this run or of the one before.
     Whole,
     /// An output without its manifest.
     Alone,
@@ -73,10 +85,17 @@ enum Left {
 #[track_caller]
 fn left(site: &Site, context: &str) -> Left {
     match (site.path("out.csv").exists(), site.path("out.csv.manifest.json").exists()) {
-        (false, false) => Left::Nothing,
+        (false, false) => {
+            assert!(
+                !site.path("out.csv.manifest.json.minisig").exists(),
+                "{context}: a signature of nothing"
+            );
+            Left::Nothing
+        }
         (true, false) => Left::Alone,
         (true, true) => {
-            let verify = site.rekek("verify out.csv --source in.csv --secrets secrets.json");
+            let verify =
+                site.rekek("verify out.csv --source in.csv --secrets secrets.json --trusted-key sign.pub");
             assert_eq!(verify.status, 0, "{context}: {}", verify.stdout);
             Left::Whole
         }
@@ -86,8 +105,10 @@ fn left(site: &Site, context: &str) -> Left {
 
 /// The names that nothing but these commands' files have.
 fn strangers(site: &Site) -> Vec<String> {
-    let known = ["in.csv", "secrets.json", "site.toml", "out.csv", "out.csv.manifest.json", "failures.jsonl"];
-    site.names().into_iter().filter(|name| !known.contains(&name.as_str()) && name != "report.json").collect()
+    let ours =
+        ["in.csv", "secrets.json", "site.toml", "sign.key", "sign.pub", "failures.jsonl", "report.json"];
+    let known = |name: &str| ours.contains(&name) || name.starts_with("out.csv");
+    site.names().into_iter().filter(|name| !known(name)).collect()
 }
 
 /// Runs the same command again, as somebody would who has only read what it said.

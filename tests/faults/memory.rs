@@ -266,6 +266,7 @@ fn at_the_end_of_any_command_there_is_nothing() {
         "rewrap export.csv --dry-run --vault-key kv0=kv0.vault --vault-key kv1=kv1.vault --vault-key kv2=kv2.vault --to kv2",
         "rewrap export.csv --dry-run --vault-key kv0=kv1.vault --vault-key kv1=kv0.vault --vault-key kv2=kv2.vault --to kv2",
         "rewrap export.csv --dry-run --secrets secrets.json --to kv9",
+        "rewrap export.csv --dry-run --secrets secrets.json --secrets escaped.json --to kv2",
         "verify done.csv --source export.csv --secrets secrets.json --threads 2",
         "generate -o made.csv --orgs 20 --secrets secrets.json --under kv1",
         "keygen kv3 --secrets secrets.json",
