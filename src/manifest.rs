@@ -254,21 +254,25 @@ impl OutputNames {
         names
     }
 
-    /// Whether the output is there, without a manifest, and what a run left that was stopped before
-    /// the manifest had its name. It is of no use, and the next run replaces it.
+    /// Whether what is there, without a manifest, is what a run left that was stopped before the
+    /// manifest had its name. It is of no use, and the next run replaces it.
     pub fn is_left_over(&self) -> bool {
-        self.output.as_deref().is_some_and(publish::is_unfinished)
-            && !self.manifests().iter().any(|name| name.symlink_metadata().is_ok())
+        let there = |name: &PathBuf| name.symlink_metadata().is_ok();
+        let signatures = self.manifests().into_iter().map(|name| signature::path_for(&name));
+        let mut left = self.output.iter().cloned().chain(signatures).filter(there).peekable();
+        !self.manifests().iter().any(there)
+            && left.peek().is_some()
+            && left.all(|name| publish::is_unfinished(&name))
     }
 
     /// Looks, before any work is done, whether all of them may be written.
     pub fn check(&self, existing: Existing) -> Result<(), PublishError> {
+        if existing == Existing::Refuse && self.is_left_over() {
+            return Ok(());
+        }
         if let Some(output) = &self.output {
             let file = output.symlink_metadata().is_ok_and(|m| m.is_file());
             if existing == Existing::Refuse && file && !self.manifests().iter().any(|name| name.exists()) {
-                if self.is_left_over() {
-                    return Ok(());
-                }
                 return Err(PublishError::WithoutManifest(output.clone()));
             }
             publish::check(output, existing)?;
@@ -278,8 +282,8 @@ impl OutputNames {
 
     /// Gives the output its name, then the signature, and the manifest last: where it is, the others
     /// are. All are on the disk before any has a name, and before anything that they replace is gone.
-    /// If one cannot follow, the names before it go again; if the run is killed in between, the output
-    /// stays with a mark, by which the next run knows it ([`OutputNames::is_left_over`]).
+    /// If one cannot follow, the names before it go again; if the run is killed in between, they stay
+    /// with a mark, by which the next run knows them ([`OutputNames::is_left_over`]).
     pub fn publish(
         &self,
         mut output: Option<Staged>,
@@ -289,7 +293,9 @@ impl OutputNames {
         let mut after = Vec::new();
         if let Some(Vouchers { manifest, signature }) = vouchers {
             if let Some(signature) = signature {
-                after.push(staged(&signature::path_for(&self.manifest), signature)?);
+                let mut signature = staged(&signature::path_for(&self.manifest), signature)?;
+                signature.mark_unfinished();
+                after.push(signature);
             }
             after.push(staged(&self.manifest, manifest)?);
         }
@@ -299,9 +305,9 @@ impl OutputNames {
             }
             output.sync()?;
         }
-        let alone = self.output.as_deref().map(publish::lock_folder);
+        let alone = publish::lock_folder(self.output.as_deref().unwrap_or(&self.manifest));
         // (With the lock, no other run can be on its way from this output to its manifest.)
-        let left_over = alone.as_ref().is_some_and(|lock| lock.is_held()) && self.is_left_over();
+        let left_over = alone.is_held() && self.is_left_over();
         if existing == Existing::Replace {
             output = output.map(Staged::aside).transpose()?;
             after = after.into_iter().map(Staged::aside).collect::<Result<_, _>>()?;
@@ -319,7 +325,7 @@ impl OutputNames {
                 Err(error) => {
                     let taken_back = placed.into_iter().rev().try_for_each(Placed::take_back);
                     return Err(taken_back.err().map_or(error, |source| PublishError::ManifestMissing {
-                        path: self.output.clone().unwrap_or_default(),
+                        path: self.output.clone().unwrap_or_else(|| signature::path_for(&self.manifest)),
                         source: Box::new(source),
                     }));
                 }
@@ -342,4 +348,53 @@ fn staged(path: &Path, bytes: &[u8]) -> Result<Staged, PublishError> {
 /// The present time as a manifest spells it: RFC 3339, UTC, whole seconds.
 pub fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vouchers(signature: Option<&[u8]>) -> Option<Vouchers<'_>> {
+        Some(Vouchers { manifest: b"a manifest", signature })
+    }
+
+    #[test]
+    fn a_run_that_comes_second_leaves_the_signature_of_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.json");
+        let names = OutputNames::of_stdout(&path);
+        names.publish(None, vouchers(Some(b"the first")), Existing::Refuse).unwrap();
+        for signature in [None, Some(b"the second".as_slice())] {
+            let second = names.publish(None, vouchers(signature), Existing::Refuse);
+            assert!(matches!(second, Err(PublishError::Exists(_))), "{second:?}");
+            assert_eq!(std::fs::read(signature::path_for(&path)).unwrap(), b"the first");
+        }
+    }
+
+    #[test]
+    fn a_signature_whose_manifest_cannot_follow_goes_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.json");
+        std::fs::create_dir(&path).unwrap();
+        let failed = OutputNames::of_stdout(&path).publish(None, vouchers(Some(b"signed")), Existing::Refuse);
+        assert!(matches!(failed, Err(PublishError::NotRegular { .. })), "{failed:?}");
+        assert!(!signature::path_for(&path).exists());
+    }
+
+    #[test]
+    fn a_signature_that_a_dead_run_left_alone_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.json");
+        let names = OutputNames::of_stdout(&path);
+        let mut left = staged(&signature::path_for(&path), b"of a dead run").unwrap();
+        left.mark_unfinished();
+        drop(left.place(Existing::Refuse).unwrap());
+        names.check(Existing::Refuse).unwrap();
+        names.publish(None, vouchers(Some(b"signed")), Existing::Refuse).unwrap();
+        assert_eq!(std::fs::read(signature::path_for(&path)).unwrap(), b"signed");
+        // Whole, it is not taken for one.
+        std::fs::remove_file(&path).unwrap();
+        assert!(!names.is_left_over());
+        assert!(matches!(names.check(Existing::Refuse), Err(PublishError::Exists(_))));
+    }
 }
