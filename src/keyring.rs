@@ -252,7 +252,7 @@ fn parse<T: for<'de> Deserialize<'de>>(file: &str, text: &[u8]) -> Result<T, Key
     let yaml = name.ends_with(".yaml") || name.ends_with(".yml");
     let brace = text.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
     if brace && !yaml {
-        return serde_json::from_slice(text).map_err(|e| {
+        return serde_json::from_slice(&without_escapes(text)).map_err(|e| {
             let what = if e.is_data() { "not the expected shape" } else { "not JSON" };
             bad(what, e.line() as u64, e.column() as u64)
         });
@@ -262,6 +262,34 @@ fn parse<T: for<'de> Deserialize<'de>>(file: &str, text: &[u8]) -> Result<T, Key
         let (line, column) = e.location().map_or((0, 0), |l| (l.line(), l.column()));
         bad("not YAML of the expected shape", line, column)
     })
+}
+
+/// A JSON text in which what a key is spelled with stands as it is, though it was escaped (`\u003d`,
+/// `\/`). Of an escaped string the parser makes a copy that it does not wipe; of another it makes none.
+fn without_escapes(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut rest = text;
+    while let Some((byte, after)) = rest.split_first() {
+        let (found, length) = match (byte, after) {
+            (b'\\', [b'/', ..]) => (Some(b'/'), 2),
+            (b'\\', [b'u', b'0', b'0', high, low, ..]) => {
+                let digits = [*high, *low];
+                let digits = std::str::from_utf8(&digits).ok().filter(|d| !d.starts_with('+'));
+                (digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()), 6)
+            }
+            // The second of two backslashes begins nothing.
+            (b'\\', [_, ..]) => (None, 2),
+            _ => (None, 1),
+        };
+        match found
+            .filter(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'+' | b'/' | b'='))
+        {
+            Some(byte) => plain.push(byte),
+            None => plain.extend_from_slice(&rest[..length]),
+        }
+        rest = &rest[length..];
+    }
+    plain
 }
 
 #[derive(Deserialize)]
@@ -422,6 +450,20 @@ mod tests {
 
     const K1: &str = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
     const K2: &str = "AgIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
+
+    #[test]
+    fn what_a_key_is_spelled_with_is_unescaped_and_nothing_else() {
+        for (text, plain) in [
+            (r#"{"a":"\u0041\/\u002B\u003d"}"#, r#"{"a":"A/+="}"#),
+            (r#"{"\\u0041":"\\\u0041"}"#, r#"{"\\u0041":"\\A"}"#),
+            (r#""\u0022 \u005c \u000a \n \u0100 \ud83d""#, r#""\u0022 \u005c \u000a \n \u0100 \ud83d""#),
+            (r#""\u00+1\u00g0\u00""#, r#""\u00+1\u00g0\u00""#),
+            (r"\", r"\"),
+            (r"\u00", r"\u00"),
+        ] {
+            assert_eq!(std::str::from_utf8(&without_escapes(text.as_bytes())).unwrap(), plain);
+        }
+    }
 
     fn json(keys: &str) -> String {
         format!(r#"{{"other": [1, {{}}], "machine_identity": {{"x": null, "encryption_keys": {{{keys}}}}}}}"#)
