@@ -31,7 +31,9 @@ mod unique;
 pub use build::{TextBuilder, plain_text_type};
 pub use decoder::guarded_rows;
 pub use digest::{Hashed, RunningDigest};
-pub use format::{Compression, Format, Input, OpenOptions, create, interruptible, open, standard_input};
+pub use format::{
+    Compression, Format, Input, OpenOptions, create, interruptible, open, open_interruptible, standard_input,
+};
 pub use layout::{Layout, Text, Texts};
 pub use unique::UniqueIds;
 

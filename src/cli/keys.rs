@@ -11,9 +11,8 @@ use rekek::row::KeyId;
 use rekek::secret::wipe_stack;
 use rekek::signer::Signer;
 use rekek::stop::Stop;
-use rekek::table::standard_input;
+use rekek::table::{open_interruptible, standard_input};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -117,8 +116,8 @@ impl KeyArguments {
 /// The key that signs manifests, from the file that minisign made; the passphrase of an encrypted
 /// one is asked on the terminal.
 pub fn read_signer(path: &Path, stop: &Stop) -> anyhow::Result<Signer> {
-    let text =
-        read_wiped_file(path).with_context(|| format!("cannot read the signing key {}", path.display()))?;
+    let text = read_wiped_file(path, stop)
+        .with_context(|| format!("cannot read the signing key {}", path.display()))?;
     let name = path.display().to_string();
     Signer::read(&name, &text, || passphrase::ask(&name, stop))
 }
@@ -129,12 +128,11 @@ pub fn read_secret(path: &Path, stop: &Stop) -> anyhow::Result<Zeroizing<Vec<u8>
     if path.as_os_str() == "-" {
         return standard_input(stop).and_then(|mut stdin| read_wiped(&mut stdin, 0)).with_context(cannot);
     }
-    read_wiped_file(path).with_context(cannot)
+    read_wiped_file(path, stop).with_context(cannot)
 }
 
-fn read_wiped_file(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    let mut file = File::open(path)?;
-    let metadata = file.metadata()?;
+fn read_wiped_file(path: &Path, stop: &Stop) -> std::io::Result<Zeroizing<Vec<u8>>> {
+    let (mut file, metadata) = open_interruptible(path, stop)?;
     if metadata.mode() & 0o077 != 0 {
         Warning::SecretsReadable { path: path.to_owned(), mode: metadata.mode() & 0o777 }.say();
     }

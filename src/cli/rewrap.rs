@@ -16,9 +16,8 @@ use rekek::publish::{self, Existing, PublishError, Staged};
 use rekek::report::{Failure, RewrapReport};
 use rekek::row::{KeyId, OrgId, printable, trim};
 use rekek::stop::Stop;
-use rekek::table::{Compression, Format, Input, standard_input};
+use rekek::table::{Compression, Format, Input, open_interruptible, standard_input};
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -212,7 +211,7 @@ impl Arguments {
         let source: Box<dyn Read> = if path.as_os_str() == "-" {
             Box::new(standard_input(stop).with_context(cannot)?)
         } else {
-            Box::new(File::open(path).with_context(cannot)?)
+            open_interruptible(path, stop).with_context(cannot)?.0
         };
         source.take(ORGS_BYTES_MAX + 1).read_to_string(&mut text).with_context(cannot)?;
         if text.len() as u64 > ORGS_BYTES_MAX {

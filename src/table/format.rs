@@ -5,7 +5,7 @@ use super::{RunningDigest, TableError, TableReader, TableWriter, arrow, csv, par
 use crate::stop::Stop;
 use ::arrow::datatypes::SchemaRef;
 use rustix::fs::{Mode, OFlags};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -138,15 +138,29 @@ pub fn open(input: &Input, options: &OpenOptions) -> Result<Box<dyn TableReader>
 
 /// Opens an input by its name; says whether it is a regular file.
 fn open_file(path: &Path) -> Result<(File, bool), TableError> {
-    // A FIFO that nobody writes to would hold an open without NONBLOCK, deaf to signals; Waiting
-    // waits for its bytes. A regular file takes no notice of the flag.
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(io::Error::from)?);
-    let metadata = file.metadata()?;
+    let (file, metadata) = open_unblocked(path)?;
     if metadata.is_dir() {
         return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
     }
     Ok((file, metadata.is_file()))
+}
+
+/// A FIFO that nobody writes to would hold an open without NONBLOCK, deaf to signals; [`Waiting`]
+/// waits for its bytes. A regular file takes no notice of the flag.
+fn open_unblocked(path: &Path) -> io::Result<(File, Metadata)> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
+}
+
+/// Opens a file that is no table (keys, organizations) by its name, with what the system says of it.
+/// It may be a pipe, such as a shell's `<(…)`: a wait for it ends when a stop is asked for.
+pub fn open_interruptible(path: &Path, stop: &Stop) -> io::Result<(Box<dyn Read + Send>, Metadata)> {
+    let (file, metadata) = open_unblocked(path)?;
+    // (Reading a folder is an error of its own.)
+    let waits = !metadata.is_file() && !metadata.is_dir();
+    Ok((if waits { Box::new(interruptible(file, stop)) } else { Box::new(file) }, metadata))
 }
 
 /// How an output's bytes are compressed, where its format can do that.

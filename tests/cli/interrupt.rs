@@ -66,6 +66,56 @@ fn a_signal_ends_every_wait_for_standard_input() {
     }
 }
 
+fn fifo(site: &Site, name: &str) {
+    assert!(std::process::Command::new("mkfifo").arg(site.path(name)).status().unwrap().success());
+}
+
+#[test]
+fn a_signal_ends_a_wait_for_a_pipe_that_nobody_writes_to() {
+    for line in [
+        "rewrap export.csv --dry-run --secrets pipe --to kv2",
+        "rewrap export.csv --dry-run --secrets secrets.json --vault-key kv3=pipe --to kv2",
+        "rewrap export.csv --dry-run --secrets secrets.json --to kv2 --orgs-file pipe",
+        "rewrap pipe --input-format csv --dry-run --secrets secrets.json --to kv2",
+    ] {
+        let site = Site::sample();
+        fifo(&site, "pipe");
+        let child = site.command(line).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        signal(&child, "INT");
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{line}: {said}");
+        assert!(said.ends_with("rekek: interrupted; nothing was left behind\n"), "{line}: {said}");
+    }
+}
+
+#[test]
+fn keys_and_organizations_come_through_pipes() {
+    let site = Site::sample();
+    let whole = site.read("secrets.json");
+    for (name, text, line) in [
+        ("keys", whole.as_str(), "rewrap export.csv --dry-run --secrets keys --to kv2"),
+        (
+            "orgs",
+            "org-0000001\n",
+            "rewrap export.csv --dry-run --secrets secrets.json --to kv2 --orgs-file orgs",
+        ),
+    ] {
+        fifo(&site, name);
+        let child = site.command(line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        let mut pipe = std::fs::OpenOptions::new().write(true).open(site.path(name)).unwrap();
+        let (first, rest) = text.split_at(5);
+        pipe.write_all(first.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        pipe.write_all(rest.as_bytes()).unwrap();
+        drop(pipe);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 #[test]
 fn a_signal_or_kill_9_in_mid_run_leaves_nothing_or_everything() {
     let site = Site::empty();
