@@ -25,6 +25,11 @@ pub fn runbook(heading: &str, world: Option<World>) -> Option<World> {
     }
 }
 
+pub fn demo(heading: &str, _: Option<World>) -> Option<World> {
+    let postgres = heading.contains("--postgres");
+    Some(World::of_demo(if postgres { "postgres://postgres@127.0.0.1:38519/site" } else { "sqlite:site.db" }))
+}
+
 /// Three rows of the sample site are spoiled, and the key kv0 is in a file of its own.
 fn with_failing_rows() -> World {
     let world = World::sample("keys", "");

@@ -14,9 +14,11 @@ use std::process::{Command, Stdio};
 pub struct World {
     folder: Folder,
     database: String,
+    /// The database as the document calls it.
+    called: &'static str,
 }
 
-/// The database as documents call it.
+/// The database as documents call it unless they were recorded.
 const DATABASE: &str = "postgres://operator@db.example/site";
 /// The medium as documents call it.
 const MEDIUM: &str = "/media/carry";
@@ -26,7 +28,8 @@ const DIGITS: &str = "DIGITS";
 impl World {
     /// Machines with nothing on them; the database is empty.
     pub fn empty() -> World {
-        let world = World { folder: Folder::empty(), database: Cluster::shared().database(None) };
+        let database = Cluster::shared().database(None);
+        let world = World { folder: Folder::empty(), database, called: DATABASE };
         for (machine, programs) in
             [("", &["rekek", "rekek-site"][..]), ("keys", &["rekek"]), ("db", &["rekek-site"])]
         {
@@ -39,6 +42,19 @@ impl World {
         }
         std::fs::create_dir(world.folder.path("carry")).unwrap();
         world
+    }
+
+    /// The machine of scripts/demo, which calls its database so.
+    pub fn of_demo(called: &'static str) -> World {
+        let world = World { called, ..World::empty() };
+        world.configure("");
+        world
+    }
+
+    /// Writes a configuration whose current key is kv2.
+    pub fn configure(&self, machine: &str) {
+        let config = "[machine_identity]\nenabled = true\ncurrent_encryption_key_id = \"kv2\"\n";
+        std::fs::write(self.path(machine, "site.toml"), config).unwrap();
     }
 
     /// The sample site of the fixtures, its files under `folder` of the machine and in the database.
@@ -79,10 +95,7 @@ impl World {
             "rekek generate -o /media/carry/rows.csv --orgs 150 --secrets secrets.json --under kv1 --seed 1",
         );
         world.do_it("db", &format!("rekek-site init --db {DATABASE} --rows /media/carry/rows.csv"));
-        world.do_it(
-            "db",
-            "printf '[machine_identity]\\nenabled = true\\ncurrent_encryption_key_id = \"kv2\"\\n' >site.toml",
-        );
+        world.configure("db");
         world
     }
 
@@ -127,7 +140,7 @@ impl World {
     /// What differs between a document and this run: the document's, this run's.
     fn places(&self) -> [(&'static str, String); 2] {
         let medium = self.folder.path("carry").display().to_string();
-        [(DATABASE, Cluster::shared().url(&self.database)), (MEDIUM, medium)]
+        [(self.called, Cluster::shared().url(&self.database)), (MEDIUM, medium)]
     }
 
     /// Types a command at a machine: what it prints, stderr among it, in the document's words, and
