@@ -1,7 +1,10 @@
 //! What the documents link to, name and quote is there.
 
 use crate::markdown::{Document, root};
+use assert_cmd::cargo::cargo_bin;
+use std::collections::HashMap;
 use std::path::Path;
+use std::process::Command;
 
 /// Every document of the repository, by its path from the root.
 pub fn documents() -> Vec<String> {
@@ -102,6 +105,39 @@ fn sources_and_tests_that_are_named_are_there() {
         }
     }
     assert!(missing.is_empty() && tests > 30, "{tests} tests\n{}", missing.join("\n"));
+}
+
+/// What a command's `--help` says; nothing if there is no such command.
+fn help(program: &str, command: &str) -> Option<String> {
+    let program = if program == "rekek" { cargo_bin!("rekek") } else { cargo_bin!("rekek-site") };
+    let told = Command::new(program).args([command, "--help"]).output().unwrap();
+    told.status.success().then(|| String::from_utf8(told.stdout).unwrap())
+}
+
+/// Commands in running text are not run; but they are there, and have the flags that are named.
+#[test]
+fn commands_and_flags_in_running_text_are_there() {
+    let mut helps = HashMap::new();
+    let mut wrong = Vec::new();
+    for name in documents() {
+        for (line, span) in Document::read(&name).spans() {
+            let mut words = span.split_whitespace();
+            let (Some(program @ ("rekek" | "rekek-site")), Some(command)) = (words.next(), words.next())
+            else {
+                continue;
+            };
+            // (A placeholder, or a flag of the program itself; what a fingerprint is the HMAC of.)
+            if command.bytes().any(|b| !b.is_ascii_lowercase()) || span == "rekek key fingerprint v1" {
+                continue;
+            }
+            let help = helps.entry(format!("{program} {command}")).or_insert_with(|| help(program, command));
+            let has = |flag: &str| help.as_ref().is_some_and(|help| help.contains(flag));
+            if help.is_none() || words.filter(|word| word.starts_with("--")).any(|flag| !has(flag)) {
+                wrong.push(format!("{name}:{line}: {span}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty() && helps.len() > 10, "{} commands\n{}", helps.len(), wrong.join("\n"));
 }
 
 #[test]

@@ -155,12 +155,15 @@ impl World {
             let manifest = std::fs::read(self.path(machine, "rewrapped.csv.manifest.json")).unwrap();
             script = script.replace(DIGITS, &rekek::row::Sha256Digest::of(manifest).to_string());
         }
-        let path = std::env::var("PATH").unwrap_or_default();
+        // Without a rekek that the user of this machine installed.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let others = std::env::split_paths(&path)
+            .filter(|folder| !["rekek", "rekek-site"].iter().any(|program| folder.join(program).exists()));
+        let path = std::env::join_paths(std::iter::once(self.programs(machine)).chain(others)).unwrap();
         let mut shell = Command::new("bash");
         shell.args(["-o", "pipefail", "-c", &format!("exec 2>&1\n{script}")]);
         shell.current_dir(self.path(machine, "")).stdin(Stdio::null());
-        shell.env("PATH", format!("{}:{path}", self.programs(machine).display()));
-        shell.env("HOME", self.path(machine, ""));
+        shell.env("PATH", path).env("HOME", self.path(machine, ""));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
             shell.env_remove(name);
         }
