@@ -1,7 +1,7 @@
 //! What the machines and the database hold where a part of a document begins.
 
 use crate::folder::{CIPHERTEXTS, Table};
-use crate::world::World;
+use crate::world::{DATABASE, World};
 
 pub fn readme(heading: &str, world: Option<World>) -> Option<World> {
     match heading {
@@ -27,7 +27,7 @@ pub fn runbook(heading: &str, world: Option<World>) -> Option<World> {
 
 pub fn demo(heading: &str, _: Option<World>) -> Option<World> {
     let postgres = heading.contains("--postgres");
-    Some(World::of_demo(if postgres { "postgres://postgres@127.0.0.1:38519/site" } else { "sqlite:site.db" }))
+    Some(World::of_demo(if postgres { "postgres://postgres@127.0.0.1:38519/site" } else { DATABASE }))
 }
 
 /// Three rows of the sample site are spoiled, and the key kv0 is in a file of its own.

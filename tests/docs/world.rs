@@ -19,7 +19,7 @@ pub struct World {
 }
 
 /// The database as documents call it unless they were recorded.
-const DATABASE: &str = "postgres://operator@db.example/site";
+pub const DATABASE: &str = "postgres://operator@db.example/site";
 /// The medium as documents call it.
 const MEDIUM: &str = "/media/carry";
 /// What stands where an operator types the digits that the re-wrap printed.
@@ -44,7 +44,7 @@ impl World {
         world
     }
 
-    /// The machine of scripts/demo, which calls its database so.
+    /// The machine of scripts/demo; a private PostgreSQL was called so when it was recorded.
     pub fn of_demo(called: &'static str) -> World {
         let world = World { called, ..World::empty() };
         world.configure("");
