@@ -7,8 +7,8 @@ use rekek::row::printable;
 /// Malformed fields that the table names; the JSON lists more.
 const SHOWN: usize = 10;
 
-/// Adds the counts to a report.
-pub fn add(table: &mut Report, census: &Census) {
+/// Adds the counts to a report; `repeated_nonces` where they were looked for.
+pub fn add(table: &mut Report, census: &Census, repeated_nonces: Option<u64>) {
     table.count("fields", census.fields);
     table.count_bad("  malformed", census.malformed);
     for failure in census.failures.iter().take(SHOWN) {
@@ -18,6 +18,9 @@ pub fn add(table: &mut Report, census: &Census) {
     let more = census.malformed.saturating_sub(SHOWN as u64);
     if more > 0 {
         table.line("malformed", format!("… and {} more", count(more)));
+    }
+    if let Some(repeated) = repeated_nonces {
+        table.count_bad("repeated nonces", repeated);
     }
     for (key, fields) in &census.retired {
         let (tone, value) = match fields {

@@ -78,10 +78,7 @@ fn notes(report: &InspectReport) -> Vec<String> {
 fn table(report: &InspectReport, arguments: &Arguments) -> Report {
     let mut table = Report::default();
     table.line("input", format!("{}, {} rows", report.input.file, count(report.census.rows)));
-    census::add(&mut table, &report.census);
-    if let Some(repeated) = report.repeated_nonces {
-        table.count_bad("repeated nonces", repeated);
-    }
+    census::add(&mut table, &report.census, report.repeated_nonces);
     if arguments.retired.is_empty() && report.answer().is_none() && !report.is_rewrap_output {
         let input = people::quoted(&arguments.input.display().to_string());
         let command = format!("rekek rewrap {input} --dry-run --secrets FILE --to KEY_ID");

@@ -47,6 +47,6 @@ fn table(report: &InspectReport) -> Report {
     let mut table = Report::default();
     table.line("rows", count(report.census.rows));
     table.line("snapshot", format!("{}, {}", report.snapshot.taken_at, report.snapshot.server_version));
-    census::add(&mut table, &report.census);
+    census::add(&mut table, &report.census, None);
     table
 }

@@ -30,6 +30,6 @@ impl TrustedKeyArgument {
 
 /// What the signer says of a signature, for people.
 pub fn comment(signature: &SignatureFile) -> String {
-    let parts: Vec<_> = signature.trusted_comment.split('\t').map(rekek::row::printable).collect();
-    parts.join(" ")
+    // Whole, since it is to be compared; a report escapes what a terminal would take for a command.
+    signature.trusted_comment.replace('\t', " ")
 }

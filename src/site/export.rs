@@ -211,7 +211,7 @@ fn write_table<W: Write + Send + 'static>(
         Output::File(path) => path.display().to_string(),
         Output::Stdout => "standard output".to_owned(),
     };
-    let table = |source| SiteError::table(&name, source);
+    let table = |source| SiteError::table(&format!("cannot write {name}"), source);
     let hashed = Hashed::new(target);
     let mut writer = create(hashed, options.format, Compression::default(), &schema()).map_err(table)?;
     let mut rows = 0;

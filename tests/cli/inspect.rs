@@ -79,6 +79,8 @@ fn a_file_that_names_endlessly_many_keys_does_not_fill_the_memory() {
 fn a_nonce_used_twice_under_one_key_is_found() {
     let site = Site::sample();
     assert_eq!(site.rekek("inspect export.csv --nonces --json").json()["repeated_nonces"], 0);
+    let said = site.rekek("inspect export.csv --nonces").good();
+    assert!(said.contains("\n  malformed        0\nrepeated nonces    0\n\nkey  fields  rows\n"), "{said}");
     let mut table = Table::sample();
     let (a, b) = (table.row_with(5, &CIPHERTEXTS[..1]), table.row_with(140, &CIPHERTEXTS[..1]));
     *table.value(b, CIPHERTEXTS[0]) = table.get(a, CIPHERTEXTS[0]).to_owned();

@@ -8,7 +8,6 @@ mod generate;
 mod inspect;
 mod interrupt;
 mod keygen;
-mod readme;
 mod record;
 mod rotation;
 mod signature;

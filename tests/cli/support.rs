@@ -69,9 +69,8 @@ impl Site {
 
     /// Writes a file that only its owner can read.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
-        use std::os::unix::fs::PermissionsExt as _;
         std::fs::write(self.path(name), content).unwrap();
-        std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+        keep_to_owner(&self.path(name));
     }
 
     pub fn read(&self, name: &str) -> String {
@@ -126,6 +125,12 @@ pub fn ran(output: std::process::Output) -> Ran {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// Takes a file's bits for others away.
+pub fn keep_to_owner(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// A CSV table in memory, to be spoiled.

@@ -1,7 +1,7 @@
 //! Exports: one snapshot, in byte order, published whole.
 
 use crate::folder::Table;
-use crate::support::{BOTH, CONFIG, Kind, Rehearsal, finished};
+use crate::support::{BOTH, CONFIG, Kind, Rehearsal, finished, ran};
 use std::process::{Command, Stdio};
 
 #[test]
@@ -124,6 +124,15 @@ fn an_interrupted_export_leaves_nothing() {
     Command::new("kill").args(["-INT", &export.id().to_string()]).status().unwrap();
     let ran = finished(export);
     assert_eq!((ran.status, r.folder.names()), (130, before), "{}", ran.stderr);
+}
+
+#[test]
+fn an_export_that_cannot_be_written_says_so() {
+    let r = Rehearsal::of(Kind::Sqlite, 3, 2);
+    let disk = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let full = ran(r.command("export -o - --output-format csv").stdout(disk).output().unwrap());
+    let said = "rekek-site: cannot write standard output: No space left on device (os error 28)\n";
+    assert_eq!((full.status, full.stderr.as_str()), (1, said));
 }
 
 #[test]
