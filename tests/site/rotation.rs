@@ -120,18 +120,56 @@ fn an_export_that_psql_wrote_is_as_good() {
     let r = Rehearsal::postgres(60);
     let copy =
         "\\copy (select * from tenant_identity_config order by organization_id) to 'export.csv' csv header";
-    let psql = std::process::Command::new("psql")
-        .args(["-X", "-q", "-d", &r.url, "-c", copy])
-        .current_dir(r.path(""))
-        .output()
-        .expect("psql is needed for this test: install postgresql-client");
-    assert!(psql.status.success(), "{}", String::from_utf8_lossy(&psql.stderr));
+    psql(&r, copy);
     r.rewrap("export.csv", "out.csv", "kv2");
     let verify = r.folder.rekek("verify out.csv --secrets secrets.json --source export.csv");
     assert_eq!(verify.status, 0, "{}", verify.stderr);
     let ran = r.import("");
     assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
     assert_eq!((counts(&ran)[3], r.fields_under("kv1")), (0, 0));
+}
+
+fn psql(r: &Rehearsal<'_>, command: &str) {
+    let psql = std::process::Command::new("psql")
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &r.url, "-c", command])
+        .current_dir(r.path(""))
+        .output()
+        .expect("psql is needed for this test: install postgresql-client");
+    assert!(psql.status.success(), "{}", String::from_utf8_lossy(&psql.stderr));
+}
+
+/// Everything that an output has is there for another reader: psql loads it, and PostgreSQL's own SHA-256 says of
+/// every source digest that it is that of the text which the database holds, whatever the columns' types.
+#[test]
+fn psql_reads_an_output_back() {
+    let r = Rehearsal::postgres(60);
+    let columns = "select * from tenant_identity_config order by organization_id";
+    psql(&r, &format!("\\copy ({columns}) to 'export.csv' csv header"));
+    r.rewrap("export.csv", "out.csv", "kv2");
+    r.sql(
+        "CREATE TABLE output (LIKE tenant_identity_config, source_sha256_signing_key_1 text,
+             source_sha256_signing_key_2 text, source_sha256_auth_method_config text)",
+    );
+    psql(&r, "\\copy output from 'out.csv' csv header");
+    let mut digests = 0;
+    for field in ["signing_key_1", "signing_key_2", "auth_method_config"] {
+        let sql = format!(
+            "SELECT count(*) FROM output o JOIN tenant_identity_config t USING (organization_id)
+             WHERE o.source_sha256_{field} IS DISTINCT FROM encode(sha256(t.encrypted_{field}::bytea), 'hex')
+                OR (o.encrypted_{field} = t.encrypted_{field}) "
+        );
+        assert_eq!(r.value(&sql), "0", "{field}");
+        let sql = format!("SELECT count(source_sha256_{field}) FROM output");
+        digests += r.value(&sql).parse::<u64>().unwrap();
+    }
+    assert_eq!((r.value("SELECT count(*) FROM output").as_str(), digests), ("60", r.fields_under("kv1")));
+    // What is not re-wrapped came through untouched.
+    let rest = "to_jsonb(x) - ARRAY['encrypted_signing_key_1', 'encrypted_signing_key_2', 'encrypted_auth_method_config',
+        'source_sha256_signing_key_1', 'source_sha256_signing_key_2', 'source_sha256_auth_method_config']";
+    let [before, after] = ["tenant_identity_config", "output"].map(|table| {
+        r.value(&format!("SELECT string_agg(({rest})::text, ',' ORDER BY organization_id) FROM {table} x"))
+    });
+    assert_eq!(before, after);
 }
 
 #[test]
