@@ -19,6 +19,7 @@ mod decoder;
 mod digest;
 mod format;
 mod layout;
+mod memory;
 mod parquet;
 #[cfg(test)]
 mod round;
@@ -33,6 +34,7 @@ pub use decoder::guarded_rows;
 pub use digest::{Hashed, RunningDigest};
 pub use format::{Compression, Format, Input, OpenOptions, create, interruptible, open, standard_input};
 pub use layout::{Layout, Text, Texts};
+pub use memory::MemoryFile;
 pub use unique::UniqueIds;
 
 use crate::row::Sha256Digest;
