@@ -11,26 +11,20 @@
 //!
 //! The ways take turns, and what is printed is the median of the rounds. The files lie in memory
 //! where the system has a folder for that (`/dev/shm`): a disk's speed is the disk's. The stages
-//! are measured on one thread, batch by batch in turns: *read* cuts the file into batches, *kernel*
-//! is `Rewrapper::row` (open, check the signing key, seal, read back, open again), *source digests*
-//! is SHA-256 of every field's text, *file digests* that of both files' bytes, *write* makes a file
-//! of the batches. What they sum to, divided by the threads, nobody can be faster than.
+//! are those of `rekek bench` ([`StageTimes`]), over the same export on one thread. What they sum to,
+//! divided by the threads, nobody can be faster than.
 
 mod plain;
 
 use rayon::prelude::*;
+use rekek::bench::{Stage, StageTimes, Subject};
 use rekek::keyring::Keyring;
-use rekek::pipeline::row_at;
-use rekek::rewrap::{Rewrapper, Rules, SEALS_MAX, SealBudget};
-use rekek::row::{Sha256Digest, is_absent};
-use rekek::table::{Compression, Format, Input, Layout, OpenOptions, TableRows, create, open};
-use sha2::{Digest as _, Sha256};
+use rekek::stop::Stop;
+use rekek::table::{Format, Input};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufWriter, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const REKEK: &str = env!("CARGO_BIN_EXE_rekek");
 const PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer.py");
@@ -216,100 +210,28 @@ fn report(ways: &mut [Way], rows: u64, rounds: u64) {
     }
 }
 
-/// Rows as they are: what is measured is the writer.
-struct Unchanged(arrow::array::RecordBatch);
-
-impl TableRows for Unchanged {
-    fn records(&self) -> &arrow::array::RecordBatch {
-        &self.0
-    }
-}
-
 /// Measures the stages over the same export, and holds the whole run against their sum.
 fn stages(export: &Path, format: Format, secrets: &Path, rows: u64, ways: &mut [Way]) {
     let mut keyring = Keyring::new();
     keyring.add_secrets("secrets", &std::fs::read(secrets).expect("secrets")).expect("keys");
-    let target = keyring.position("kv2").expect("the target");
-    let budget = SealBudget::new(SEALS_MAX);
-    let mut rewrapper = Rewrapper::new(&keyring, target, Rules::default(), &budget).expect("a generator");
-    let options = OpenOptions { unhashed: true, ..OpenOptions::default() };
-    let mut reader = open(&Input::File(export.into()), &options).expect("a table");
-    let layout = Layout::of(reader.schema()).expect("an export");
-    let written = export.with_file_name("written");
-    let to = BufWriter::with_capacity(1 << 18, File::create(&written).expect("a file"));
-    let mut writer = create(to, format, Compression::Usual, reader.schema()).expect("a table");
+    let [source, target] = ["kv1", "kv2"].map(|key| keyring.position(key).expect("a key"));
+    let bytes = export.metadata().expect("a file").len();
+    let subject =
+        Subject { input: Input::File(export.into()), bytes, format, keyring: &keyring, source, target };
+    let times = StageTimes::measure(&subject, &Stop::default(), &mut |_| ()).expect("measured");
 
-    let [mut read, mut kernel, mut digests, mut write] = [Duration::ZERO; 4];
-    let mut first = 1;
-    loop {
-        let begun = Instant::now();
-        let batch = reader.next_batch().expect("rows");
-        read += begun.elapsed();
-        let Some(batch) = batch else { break };
-        let texts = layout.texts(&batch);
-        let begun = Instant::now();
-        for i in 0..batch.num_rows() {
-            let row = row_at(&texts, first, i);
-            assert!(rewrapper.row(&row).expect("below the limit").is_ok());
-        }
-        kernel += begun.elapsed();
-        let begun = Instant::now();
-        for i in 0..batch.num_rows() {
-            for text in
-                row_at(&texts, first, i).fields.into_iter().flatten().filter(|text| !is_absent(Some(text)))
-            {
-                std::hint::black_box(Sha256Digest::of(text));
-            }
-        }
-        digests += begun.elapsed();
-        first += batch.num_rows() as u64;
-        let begun = Instant::now();
-        writer.write(&Unchanged(batch)).expect("written");
-        write += begun.elapsed();
-    }
-    let begun = Instant::now();
-    let to = writer.finish().expect("written").into_inner().expect("written");
-    write += begun.elapsed();
-    drop(to);
-    // The output has three digests a row more than the input; both files are hashed.
-    let files = hashed(export) + hashed(&written);
-
-    let each = |time: Duration| time.as_secs_f64() * 1e9 / rows as f64;
-    let all = read + kernel + digests + files + write;
     let name = match format {
         Format::Csv => "CSV to CSV",
         _ => "Arrow to Arrow",
     };
     println!("stages, {name}, ns a row on one thread");
-    for (stage, time) in [
-        ("read", read),
-        ("kernel", kernel),
-        ("source digests", digests),
-        ("file digests", files),
-        ("write", write),
-        ("sum", all),
-    ] {
-        println!("  {stage:<38}{:>9.0}", each(time));
+    let costs = Stage::ALL.map(|stage| (stage.name(), times.nanoseconds_per_row(stage)));
+    let sum = costs.iter().map(|(_, cost)| cost).sum::<f64>();
+    for (stage, cost) in costs.into_iter().chain([("sum", sum)]) {
+        println!("  {stage:<38}{cost:>9.0}");
     }
-    let bound = all.as_secs_f64() / THREADS as f64;
-    let whole = seconds(ways, &format!("rekek, {name}, 2 threads"));
-    println!("  {:<38}{:>9.0}", "sum, on 2 threads", bound * 1e9 / rows as f64);
-    println!("  {:<38}{:>9.0}{:>7.2} of that", "rekek, 2 threads", whole * 1e9 / rows as f64, whole / bound);
-    std::fs::remove_file(&written).expect("it is there");
-}
-
-fn hashed(path: &Path) -> Duration {
-    let mut file = File::open(path).expect("a file");
-    let mut block = vec![0; 1 << 20];
-    let (mut hasher, mut took) = (Sha256::new(), Duration::ZERO);
-    loop {
-        let n = file.read(&mut block).expect("read");
-        if n == 0 {
-            std::hint::black_box(hasher.finalize());
-            return took;
-        }
-        let begun = Instant::now();
-        hasher.update(&block[..n]);
-        took += begun.elapsed();
-    }
+    let bound = sum / THREADS as f64;
+    let whole = seconds(ways, &format!("rekek, {name}, 2 threads")) * 1e9 / rows as f64;
+    println!("  {:<38}{bound:>9.0}", "sum, on 2 threads");
+    println!("  {:<38}{whole:>9.0}{:>7.2} of that", "rekek, 2 threads", whole / bound);
 }

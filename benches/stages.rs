@@ -58,10 +58,8 @@ fn export(folder: &Path, format: Format) -> PathBuf {
 
 fn generate(output: &Path, format: Format, keyring: &Keyring) {
     let generation = Generation {
-        output: output.to_owned(),
         format,
         compression: Compression::Usual,
-        existing: Existing::Refuse,
         orgs: ROWS,
         keyring,
         under: vec![(keyring.position("kv1").expect("a key"), 1.0)],
@@ -69,7 +67,7 @@ fn generate(output: &Path, format: Format, keyring: &Keyring) {
         threads: 2,
         stop: Stop::default(),
     };
-    generation.run(|_| ()).expect("generated");
+    generation.publish(output, Existing::Refuse, |_| ()).expect("generated");
 }
 
 /// The stages of one envelope (a signing key's), each tier, and the check of a signing key.

@@ -13,14 +13,15 @@ use crate::pipeline::PipelineError;
 use crate::publish::{Existing, Staged};
 use crate::rewrap::nonce_generator;
 use crate::stop::Stop;
-use crate::table::{self, Compression, Format, Hashed, TableRows, TextBuilder};
+use crate::table::{self, Compression, FileFacts, Format, Hashed, TableRows, TextBuilder};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field as Column, Schema, SchemaRef};
 use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use rand_chacha::rand_core::{Rng, SeedableRng as _};
 use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 use sha2::{Digest as _, Sha256};
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Key pairs that the rows draw from; making one for each row would take a hundred times longer
@@ -58,14 +59,10 @@ const COLUMNS: [&str; 23] = [
 
 /// What to make.
 pub struct Generation<'a> {
-    /// Where it goes.
-    pub output: PathBuf,
     /// Its format.
     pub format: Format,
     /// Its compression.
     pub compression: Compression,
-    /// Whether a file that is there is replaced.
-    pub existing: Existing,
     /// Organizations.
     pub orgs: u64,
     /// The keys.
@@ -96,16 +93,31 @@ struct KeyPair {
 }
 
 impl Generation<'_> {
-    /// Makes it and publishes it; `progress` is told of rows.
-    pub fn run(&self, mut progress: impl FnMut(u64) + Send) -> Result<TableFile, PipelineError> {
+    /// Makes it and publishes it as a file; `progress` is told of rows.
+    pub fn publish(
+        &self,
+        output: &Path,
+        existing: Existing,
+        progress: impl FnMut(u64) + Send,
+    ) -> Result<TableFile, PipelineError> {
+        let names = OutputNames::new(output, None);
+        names.check(existing)?;
+        let (facts, staged) = self.write(&output.display().to_string(), Staged::create(output)?, progress)?;
+        names.publish(Some(staged), None, existing)?;
+        Ok(TableFile::new(output, self.format, facts, self.orgs))
+    }
+
+    /// Makes it and writes it to `to`, which messages call `name`; `progress` is told of rows.
+    pub fn write<W: Write + Send + 'static>(
+        &self,
+        name: &str,
+        to: W,
+        mut progress: impl FnMut(u64) + Send,
+    ) -> Result<(FileFacts, W), PipelineError> {
         let columns = COLUMNS.map(|name| Column::new(name, DataType::Utf8, true));
         let schema: SchemaRef = Arc::new(Schema::new(columns.to_vec()));
-        let name = self.output.display().to_string();
-        let fail = |source| PipelineError::Write { file: name.clone(), source };
-        let names = OutputNames::new(&self.output, None);
-        names.check(self.existing)?;
-        let staged = Staged::create(&self.output)?;
-        let hashed = Hashed::new(staged);
+        let fail = |source| PipelineError::Write { file: name.to_owned(), source };
+        let hashed = Hashed::new(to);
         let digest = hashed.digest().clone();
         let mut writer = table::create(hashed, self.format, self.compression, &schema).map_err(fail)?;
         let pool = key_pool(self.seed);
@@ -145,9 +157,7 @@ impl Generation<'_> {
             },
             || digest.work(),
         )?;
-        let (facts, staged) = writer.finish().and_then(Hashed::finish).map_err(fail)?;
-        names.publish(Some(staged), None, self.existing)?;
-        Ok(TableFile::new(&self.output, self.format, facts, self.orgs))
+        writer.finish().and_then(Hashed::finish).map_err(fail)
     }
 }
 

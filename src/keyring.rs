@@ -197,18 +197,28 @@ impl Keyring {
         let Ok(id) = id.parse::<KeyId>() else {
             return Err(KeyringError::KeyId { file, id: printable(&id) });
         };
-        if let Some(at) = self.position(id.as_str()) {
-            let first = self.files[at].clone();
-            return Err(KeyringError::Repeated { id: printable(id.as_str()), first, second: file });
-        }
+        // Of an id that stands twice that is what is said, whatever the second key is.
+        self.refuse_repeated(&file, &id)?;
         let key = key.0.map_err(|error| KeyringError::KeyText {
             file: file.clone(),
             id: printable(id.as_str()),
             error,
         })?;
+        self.add_key(&file, id, key)
+    }
+
+    /// Takes a key that comes from no secrets file; `origin` says in messages where from.
+    pub fn add_key(&mut self, origin: &str, id: KeyId, key: MasterKey) -> Result<(), KeyringError> {
+        self.refuse_repeated(origin, &id)?;
         self.keys.push(Key::new(id, key));
-        self.files.push(file);
+        self.files.push(origin.to_owned());
         Ok(())
+    }
+
+    fn refuse_repeated(&self, file: &str, id: &KeyId) -> Result<(), KeyringError> {
+        let Some(at) = self.position(id.as_str()) else { return Ok(()) };
+        let (first, second) = (self.files[at].clone(), file.to_owned());
+        Err(KeyringError::Repeated { id: printable(id.as_str()), first, second })
     }
 
     /// The keys, in the order in which they were given.

@@ -20,8 +20,11 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "rewrap")]
+pub mod bench;
 pub mod census;
 pub mod envelope;
+pub mod figures;
 #[cfg(feature = "rewrap")]
 pub mod fleet;
 #[cfg(feature = "rewrap")]

@@ -2,6 +2,8 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)] // they panic where the other side is closed
 
+#[path = "cli/bench.rs"]
+mod bench;
 #[path = "cli/census.rs"]
 mod census;
 #[path = "cli/conduct.rs"]
@@ -82,6 +84,8 @@ enum Command {
     Keygen(keygen::Arguments),
     /// Makes a synthetic export, for a demo, a rehearsal or a measurement
     Generate(generate::Arguments),
+    /// Measures this machine: rows a second by threads, what each stage takes, and how long a fleet would take
+    Bench(bench::Arguments),
     /// Prints a shell's completions, for instance: rekek completions bash > /etc/bash_completion.d/rekek
     Completions(shell::CompletionsArguments),
     /// Writes the manual pages
@@ -105,6 +109,7 @@ fn run(command: &Command) -> anyhow::Result<Outcome> {
         Command::Report(arguments) => record::run(arguments),
         Command::Keygen(arguments) => keygen::run(arguments, &stop),
         Command::Generate(arguments) => generate::run(arguments, &stop),
+        Command::Bench(arguments) => bench::run(arguments, &stop),
         Command::Completions(arguments) => shell::completions(arguments, Arguments::command()),
         Command::Man(arguments) => shell::man(arguments, Arguments::command()),
     };

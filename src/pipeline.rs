@@ -7,6 +7,7 @@
 
 mod batch;
 
+pub(crate) use batch::{Columns, rewrap as rewrap_batch};
 pub use batch::{OrgIdText, Scope, VerifiedBatch, row_at};
 
 use crate::census::add_bounded;
@@ -25,7 +26,7 @@ use crate::table::{
     UniqueIds,
 };
 use arrow::array::RecordBatch;
-use batch::{Columns, Done};
+use batch::Done;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,8 @@ pub enum Destination {
     File(PathBuf),
     /// Standard output.
     Stdout,
+    /// Written like a file, digest included, and let go: what is measured is all but the disk.
+    Discarded,
 }
 
 /// A re-wrap as it was asked for.
@@ -222,7 +225,7 @@ impl Job<'_> {
     /// The names of all that is published: none if no file is.
     fn names(&self) -> Option<OutputNames> {
         match (&self.output, &self.manifest) {
-            (Destination::DryRun, _) | (Destination::Stdout, None) => None,
+            (Destination::DryRun | Destination::Discarded, _) | (Destination::Stdout, None) => None,
             (Destination::File(path), manifest) => Some(OutputNames::new(path, manifest.as_deref())),
             (Destination::Stdout, Some(manifest)) => Some(OutputNames::of_stdout(manifest)),
         }
@@ -291,7 +294,6 @@ fn facts_of(file: &TableFile) -> FileFacts {
 /// An export, batch by batch, each with the number of its first row; every organization id once.
 pub struct ExportReader {
     name: String,
-    path: PathBuf,
     format: Format,
     /// The table.
     pub reader: Box<dyn TableReader>,
@@ -309,7 +311,6 @@ impl ExportReader {
         let layout = table::Layout::of(reader.schema()).map_err(fail)?;
         Ok(ExportReader {
             name: input.name(),
-            path: input.path().unwrap_or(Path::new("-")).to_owned(),
             format: input.format(format).expect("it could be opened"),
             reader,
             organization_id: layout.organization_id,
@@ -353,7 +354,7 @@ impl ExportReader {
     /// Reads what is left and says what the whole file was.
     pub fn finish(&mut self) -> Result<TableFile, PipelineError> {
         let facts = self.reader.finish().map_err(|e| self.fail(e))?;
-        Ok(TableFile::new(&self.path, self.format, facts, self.rows))
+        Ok(TableFile::new(Path::new(&self.name), self.format, facts, self.rows))
     }
 }
 
@@ -377,6 +378,7 @@ impl Output {
             Destination::DryRun => return Ok(Output { name: String::new(), writer: None, digest: None }),
             Destination::File(path) => (path.display().to_string(), Sink::File(Staged::create(path)?)),
             Destination::Stdout => ("-".to_owned(), Sink::Stdout(io::stdout())),
+            Destination::Discarded => ("-".to_owned(), Sink::Nothing(io::sink())),
         };
         let hashed = Hashed::new(sink);
         let digest = hashed.digest().clone();
@@ -399,7 +401,7 @@ impl Output {
             facts,
             match sink {
                 Sink::File(staged) => Some(staged),
-                Sink::Stdout(_) => None,
+                Sink::Stdout(_) | Sink::Nothing(_) => None,
             },
         )))
     }
@@ -408,6 +410,7 @@ impl Output {
 enum Sink {
     File(Staged),
     Stdout(io::Stdout),
+    Nothing(io::Sink),
 }
 
 impl Write for Sink {
@@ -415,12 +418,14 @@ impl Write for Sink {
         match self {
             Sink::File(file) => file.write(buf),
             Sink::Stdout(stdout) => stdout.write(buf),
+            Sink::Nothing(sink) => sink.write(buf),
         }
     }
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Sink::File(file) => file.flush(),
             Sink::Stdout(stdout) => stdout.flush(),
+            Sink::Nothing(sink) => sink.flush(),
         }
     }
 }

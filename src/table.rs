@@ -19,6 +19,7 @@ mod decoder;
 mod digest;
 mod format;
 mod layout;
+mod memory;
 mod parquet;
 #[cfg(test)]
 mod round;
@@ -35,6 +36,7 @@ pub use format::{
     Compression, Format, Input, OpenOptions, create, interruptible, open, open_interruptible, standard_input,
 };
 pub use layout::{Layout, Text, Texts};
+pub use memory::MemoryFile;
 pub use unique::UniqueIds;
 
 use crate::row::Sha256Digest;

@@ -103,10 +103,8 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     let progress = arguments.progress.begin(None, Some(arguments.orgs));
     let generation = Generation {
-        output: arguments.output.clone(),
         format,
         compression: arguments.compression,
-        existing,
         orgs: arguments.orgs,
         keyring: &keyring,
         under,
@@ -114,7 +112,7 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         threads: process::threads(arguments.threads.map(usize::from)),
         stop: stop.clone(),
     };
-    let made = generation.run(|rows| progress.advance(rows))?;
+    let made = generation.publish(&arguments.output, existing, |rows| progress.advance(rows))?;
     drop(progress);
     let mut report = Report::default();
     report.line("output", arguments.output.display().to_string());

@@ -15,6 +15,8 @@ use std::os::fd::AsFd;
 use textwrap::core::display_width;
 use textwrap::{WordSplitter, wrap};
 
+pub use rekek::figures::count;
+
 /// Columns between a label and its value.
 const GAP: usize = 2;
 
@@ -202,12 +204,15 @@ pub enum Cell {
     Text(String),
     /// A number, aligned at the right.
     Count(u64),
+    /// A number that is spelled in another way, aligned at the right.
+    #[allow(dead_code)] // rekek-site has none
+    Figure(String),
 }
 
 impl Cell {
     fn text(&self) -> String {
         match self {
-            Cell::Text(text) => text.clone(),
+            Cell::Text(text) | Cell::Figure(text) => text.clone(),
             Cell::Count(n) => count(*n),
         }
     }
@@ -238,7 +243,7 @@ impl Grid {
         if columns.is_some_and(|columns| whole > columns) {
             return self.stack(out, &texts, columns);
         }
-        let right = |i: usize| self.rows.iter().any(|row| matches!(row[i], Cell::Count(_)));
+        let right = |i: usize| self.rows.iter().any(|row| matches!(row[i], Cell::Count(_) | Cell::Figure(_)));
         let aligned = |cells: &[&str]| {
             let mut text = String::new();
             for (i, cell) in cells.iter().enumerate() {
@@ -320,19 +325,6 @@ const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 fn columns(of: impl AsFd) -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(of).ok()?;
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
-}
-
-/// A number with its thousands set apart: `1,234,567`.
-pub fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// A word of a command line as one would type it: quoted where a shell would take it apart.

@@ -123,7 +123,7 @@ impl Arguments {
     fn manifest(&self) -> Option<PathBuf> {
         self.manifest.clone().or_else(|| match self.destination() {
             Destination::File(path) => Some(Manifest::path_for(&path)),
-            Destination::Stdout | Destination::DryRun => None,
+            Destination::Stdout | Destination::DryRun | Destination::Discarded => None,
         })
     }
 
@@ -134,7 +134,9 @@ impl Arguments {
     fn names(&self, manifest: &Path) -> OutputNames {
         match self.destination() {
             Destination::File(output) => OutputNames::new(&output, Some(manifest)),
-            Destination::Stdout | Destination::DryRun => OutputNames::of_stdout(manifest),
+            Destination::Stdout | Destination::DryRun | Destination::Discarded => {
+                OutputNames::of_stdout(manifest)
+            }
         }
     }
 
@@ -364,7 +366,9 @@ pub fn outcome(report: &RewrapReport, output: &Destination, on_failure: OnFailur
     }
     let rows = if failed == 1 { "1 row".to_owned() } else { format!("{} rows", count(failed)) };
     Outcome::No(match (output, on_failure) {
-        (Destination::DryRun, _) => format!("{rows} failed: mend them, then run again"),
+        (Destination::DryRun | Destination::Discarded, _) => {
+            format!("{rows} failed: mend them, then run again")
+        }
         (Destination::Stdout, OnFailure::Withhold) => {
             format!("{rows} failed: the output on standard output is not whole; mend them, then run again")
         }
@@ -470,6 +474,6 @@ fn next(table: &mut Report, report: &RewrapReport, job: &Job<'_>, arguments: &Ar
             let what = "prove the written bytes, before they cross the gap";
             table.next(what, Some(command + &arguments.keys.as_typed()));
         }
-        Destination::Stdout => {}
+        Destination::Stdout | Destination::Discarded => {}
     }
 }

@@ -1,6 +1,7 @@
 //! What a record's page says, made ready for its template: numbers in words, texts made printable.
 
 use super::{ImportResult, NotOfARewrap, Rewrap, SignatureState};
+use crate::figures::{count, quantity};
 use crate::manifest::{self, Manifest, TableFile};
 use crate::report::{LISTED_MAX, RewrapReport};
 use crate::row::KeyId;
@@ -410,22 +411,4 @@ fn shown(text: &str) -> String {
         }
     }
     out
-}
-
-/// A number with its thousands set apart: `1,234,567`.
-fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// `1 row`, `2 rows`.
-fn quantity(n: u64, what: &str) -> String {
-    format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
 }

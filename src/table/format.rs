@@ -1,6 +1,7 @@
 //! Which format a file has, and opening it.
 
 use super::decoder::{guarded_reader, guarded_writer};
+use super::memory::{FromStart, MemoryFile};
 use super::{RunningDigest, TableError, TableReader, TableWriter, arrow, csv, parquet};
 use crate::stop::Stop;
 use ::arrow::datatypes::SchemaRef;
@@ -54,12 +55,14 @@ impl Format {
 }
 
 /// Where a table comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Input {
     /// A file.
     File(PathBuf),
     /// Standard input.
     Stdin,
+    /// Memory.
+    Memory(MemoryFile),
 }
 
 impl Input {
@@ -68,11 +71,12 @@ impl Input {
         if argument.as_os_str() == "-" { Input::Stdin } else { Input::File(argument.to_owned()) }
     }
 
-    /// The name for a message or a manifest: the path as it was given, or `-`.
+    /// The name for a message or a manifest: the path as it was given, `-`, or what memory is called.
     pub fn name(&self) -> String {
         match self {
             Input::File(path) => path.display().to_string(),
             Input::Stdin => "-".into(),
+            Input::Memory(memory) => memory.name().to_owned(),
         }
     }
 
@@ -80,13 +84,17 @@ impl Input {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Input::File(path) => Some(path),
-            Input::Stdin => None,
+            Input::Stdin | Input::Memory(_) => None,
         }
     }
 
-    /// Whether opening it a second time gives the same bytes: a regular file, no pipe.
+    /// Whether opening it a second time gives the same bytes: a regular file or memory, no pipe.
     pub fn can_be_read_again(&self) -> bool {
-        self.path().is_some_and(|path| path.metadata().is_ok_and(|m| m.is_file()))
+        match self {
+            Input::File(path) => path.metadata().is_ok_and(|m| m.is_file()),
+            Input::Stdin => false,
+            Input::Memory(_) => true,
+        }
     }
 
     /// The format: the one given, else the one the extension names.
@@ -114,6 +122,7 @@ pub fn open(input: &Input, options: &OpenOptions) -> Result<Box<dyn TableReader>
     let (file, regular) = match input {
         Input::Stdin => (rustix::io::dup(rustix::stdio::stdin()).map_err(io::Error::from)?.into(), false),
         Input::File(path) => open_file(path)?,
+        Input::Memory(memory) => (memory.descriptor()?, true),
     };
     if !format.streams() && !regular {
         return Err(TableError::Table(format!(
@@ -123,7 +132,11 @@ pub fn open(input: &Input, options: &OpenOptions) -> Result<Box<dyn TableReader>
         )));
     }
     let bytes = |file| -> Box<dyn Read + Send> {
-        if regular { Box::new(file) } else { Box::new(Waiting { file, stop: options.stop.clone() }) }
+        match input {
+            Input::Memory(_) => Box::new(FromStart::new(file)),
+            _ if regular => Box::new(file),
+            _ => Box::new(Waiting { file, stop: options.stop.clone() }),
+        }
     };
     let digest = if options.unhashed { RunningDigest::unwanted() } else { RunningDigest::default() };
     match format {

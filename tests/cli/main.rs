@@ -1,6 +1,7 @@
 //! The command line as users type it: exit status, exact messages, what is left in the folder.
 
 mod bad_input;
+mod bench;
 mod failed_rows;
 mod fleet;
 mod formats;
