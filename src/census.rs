@@ -4,7 +4,7 @@
 //! that cannot be read counts as malformed, since nobody can say which key it names.
 
 use crate::report::{Failure, LISTED_MAX};
-use crate::row::{KeyId, printable};
+use crate::row::{KeyId, could_be_key, printable};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -98,8 +98,9 @@ impl Row<'_> {
         if let Some((_, fields)) = retired {
             *fields += 1;
         }
-        // A longer one is no key's.
-        let name = if key_id.len() <= 255 { key_id.to_owned() } else { printable(key_id) };
+        // A longer one is no key's, and what could be a key is no id.
+        let is_id = key_id.len() <= 255 && !could_be_key(key_id);
+        let name = if is_id { key_id.to_owned() } else { printable(key_id) };
         add_bounded(&mut self.census.fields_by_key, &name, 1);
         if !self.keys.contains(&name) {
             self.keys.push(name);

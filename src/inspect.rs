@@ -8,7 +8,7 @@ use crate::manifest::TableFile;
 use crate::parallel::ordered_map;
 use crate::pipeline::{ExportReader, PipelineError, row_at};
 use crate::report::Failure;
-use crate::row::{Field, KeyId, is_absent, printable};
+use crate::row::{Field, KeyId, is_absent, printable_org_id};
 use crate::stop::Stop;
 use crate::table::{Format, Input, Layout, TableError, guarded_rows};
 use serde::Serialize;
@@ -95,7 +95,7 @@ impl Inspection {
                                         }
                                     }
                                     Err(error) => counted.malformed(Failure {
-                                        organization_id: printable(row.organization_id),
+                                        organization_id: printable_org_id(row.organization_id),
                                         field: field.column().to_owned(),
                                         error: format!("row {}: {error}", row.number),
                                     }),

@@ -4,13 +4,16 @@
 //! from standard input, never from the command line or the environment, and is never written
 //! anywhere; an error names a key by its id and a place by line and column.
 
+use crate::caught::caught;
 use crate::envelope::cipher::Cipher;
 use crate::row::{KeyId, printable};
 use crate::secret::{KeyTextError, MasterKey};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use std::fmt;
+use std::marker::PhantomData;
 use zeroize::Zeroizing;
 
 /// Bytes that a secrets file may have.
@@ -168,23 +171,32 @@ impl Keyring {
     /// 32 bytes, in a JSON or YAML document; other content is ignored. `file` is its name, for
     /// messages and to tell JSON from YAML.
     pub fn add_secrets(&mut self, file: &str, text: &[u8]) -> Result<(), KeyringError> {
-        let secrets: Secrets = parse(file, text)?;
-        let keys = secrets.machine_identity.and_then(|m| m.encryption_keys).ok_or(KeyringError::NoKeys {
+        let keys = if is_json(file, text) {
+            let keys = parse_json::<Secrets<&RawValue>>(file, text)?.keys();
+            let read = |(id, raw)| Ok((id, KeyText::from_json(file, text, raw)?));
+            keys.map(|keys| keys.into_iter().map(read).collect::<Result<Vec<_>, KeyringError>>())
+                .transpose()?
+        } else {
+            parse_yaml::<Secrets<KeyText>>(file, text)?.keys()
+        };
+        let keys = keys.ok_or(KeyringError::NoKeys {
             file: file.to_owned(),
             place: "machine_identity.encryption_keys",
         })?;
-        keys.0.into_iter().try_for_each(|(id, key)| self.add(file, id, key))
+        keys.into_iter().try_for_each(|(id, key)| self.add(file, id, key))
     }
 
     /// Takes one key from what `vault kv get -format=json` (or `bao`) prints for its path, whose
     /// data is `{"UsernamePassword":{"username":"","password":"<base64>"}}`; of a version 2 secrets
     /// engine or of version 1, which has one `data` less.
     pub fn add_vault(&mut self, id: &KeyId, file: &str, text: &[u8]) -> Result<(), KeyringError> {
-        let answer: VaultAnswer = parse(file, text)?;
-        let data = answer.data.map(|d| d.data.map_or(d.username_password, |inner| inner.username_password));
-        let password = data
-            .flatten()
-            .map(|u| u.password)
+        let password = if is_json(file, text) {
+            let raw = parse_json::<VaultAnswer<&RawValue>>(file, text)?.password();
+            raw.map(|raw| KeyText::from_json(file, text, raw)).transpose()?
+        } else {
+            parse_yaml::<VaultAnswer<KeyText>>(file, text)?.password()
+        };
+        let password = password
             .ok_or(KeyringError::NoKeys { file: file.to_owned(), place: "data.UsernamePassword.password" })?;
         self.add(file, id.as_str().to_owned(), password)
     }
@@ -254,102 +266,116 @@ impl Keyring {
     }
 }
 
-/// Parses JSON or YAML: by the name, else by the first character. Messages have the place only;
-/// those of the parsers could quote what stands there.
-fn parse<T: for<'de> Deserialize<'de>>(file: &str, text: &[u8]) -> Result<T, KeyringError> {
-    let bad = |what, line, column| KeyringError::Format { file: file.to_owned(), what, line, column };
+/// Which of the two a document is: by its name, else by its first character.
+fn is_json(file: &str, text: &[u8]) -> bool {
     let name = file.to_ascii_lowercase();
     let yaml = name.ends_with(".yaml") || name.ends_with(".yml");
-    let brace = text.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
-    if brace && !yaml {
-        return serde_json::from_slice(&without_escapes(text)).map_err(|e| {
-            let what = if e.is_data() { "not the expected shape" } else { "not JSON" };
-            bad(what, e.line() as u64, e.column() as u64)
-        });
-    }
+    !yaml && text.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{')
+}
+
+/// An error has the place only: the parsers' own messages could quote what stands there.
+fn format_error(file: &str, what: &'static str, line: u64, column: u64) -> KeyringError {
+    KeyringError::Format { file: file.to_owned(), what, line, column }
+}
+
+const SHAPE: &str = "not the expected shape";
+
+/// A parser that panics has met a document that it cannot read.
+fn parsed<T, E>(
+    file: &str,
+    parse: impl FnOnce() -> Result<T, E>,
+    error: impl FnOnce(E) -> KeyringError,
+) -> Result<T, KeyringError> {
+    let parsed = caught(parse).ok_or_else(|| format_error(file, "its parser could not go on", 0, 0))?;
+    parsed.map_err(error)
+}
+
+/// JSON, in which the keys are taken as they stand: of a string that it unescapes, the parser would
+/// leave a copy.
+fn parse_json<'a, T: Deserialize<'a>>(file: &str, text: &'a [u8]) -> Result<T, KeyringError> {
+    parsed(
+        file,
+        || serde_json::from_slice(text),
+        |e| {
+            let what = if e.is_data() { SHAPE } else { "not JSON" };
+            format_error(file, what, e.line() as u64, e.column() as u64)
+        },
+    )
+}
+
+/// YAML, in which the keys are decoded where the parser hands them over.
+fn parse_yaml<T: for<'de> Deserialize<'de>>(file: &str, text: &[u8]) -> Result<T, KeyringError> {
     let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_slice_with_options(text, options).map_err(|e| {
-        let (line, column) = e.location().map_or((0, 0), |l| (l.line(), l.column()));
-        bad("not YAML of the expected shape", line, column)
-    })
+    parsed(
+        file,
+        || serde_saphyr::from_slice_with_options(text, options),
+        |e| {
+            let (line, column) = e.location().map_or((0, 0), |l| (l.line(), l.column()));
+            format_error(file, "not YAML of the expected shape", line, column)
+        },
+    )
 }
 
-/// A JSON text in which what a key is spelled with stands as it is, though it was escaped (`\u003d`,
-/// `\/`). Of an escaped string the parser makes a copy that it does not wipe; of another it makes none.
-fn without_escapes(text: &[u8]) -> Zeroizing<Vec<u8>> {
-    let mut plain = Zeroizing::new(Vec::with_capacity(text.len()));
-    let mut rest = text;
-    while let Some((byte, after)) = rest.split_first() {
-        let (found, length) = match (byte, after) {
-            (b'\\', [b'/', ..]) => (Some(b'/'), 2),
-            (b'\\', [b'u', b'0', b'0', high, low, ..]) => {
-                let digits = [*high, *low];
-                let digits = std::str::from_utf8(&digits).ok().filter(|d| !d.starts_with('+'));
-                (digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()), 6)
-            }
-            // The second of two backslashes begins nothing.
-            (b'\\', [_, ..]) => (None, 2),
-            _ => (None, 1),
-        };
-        match found
-            .filter(|byte| matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'+' | b'/' | b'='))
-        {
-            Some(byte) => plain.push(byte),
-            None => plain.extend_from_slice(&rest[..length]),
-        }
-        rest = &rest[length..];
+/// A site's secrets, each key given as a `K`.
+#[derive(Deserialize)]
+struct Secrets<K> {
+    machine_identity: Option<MachineIdentity<K>>,
+}
+
+#[derive(Deserialize)]
+struct MachineIdentity<K> {
+    encryption_keys: Option<Keys<K>>,
+}
+
+impl<K> Secrets<K> {
+    fn keys(self) -> Option<Vec<(String, K)>> {
+        Some(self.machine_identity?.encryption_keys?.0)
     }
-    plain
-}
-
-#[derive(Deserialize)]
-struct Secrets {
-    machine_identity: Option<MachineIdentity>,
-}
-
-#[derive(Deserialize)]
-struct MachineIdentity {
-    encryption_keys: Option<Keys>,
 }
 
 /// A map that keeps repeated ids apart, which serde's own would merge in silence.
-struct Keys(Vec<(String, KeyText)>);
-
-/// A key's text, decoded where the parser hands it over, so that no copy is made here.
-struct KeyText(Result<MasterKey, KeyTextError>);
+struct Keys<K>(Vec<(String, K)>);
 
 #[derive(Deserialize)]
-struct VaultAnswer {
-    data: Option<VaultData>,
+struct VaultAnswer<K> {
+    data: Option<VaultData<K>>,
 }
 
 #[derive(Deserialize)]
-struct VaultData {
-    data: Option<VaultInner>,
+struct VaultData<K> {
+    data: Option<VaultInner<K>>,
     #[serde(rename = "UsernamePassword")]
-    username_password: Option<UsernamePassword>,
+    username_password: Option<UsernamePassword<K>>,
 }
 
 #[derive(Deserialize)]
-struct VaultInner {
+struct VaultInner<K> {
     #[serde(rename = "UsernamePassword")]
-    username_password: Option<UsernamePassword>,
+    username_password: Option<UsernamePassword<K>>,
 }
 
 #[derive(Deserialize)]
-struct UsernamePassword {
-    password: KeyText,
+struct UsernamePassword<K> {
+    password: K,
 }
 
-impl<'de> Deserialize<'de> for Keys {
+impl<K> VaultAnswer<K> {
+    fn password(self) -> Option<K> {
+        let VaultData { data, username_password } = self.data?;
+        let found = data.map_or(username_password, |inner| inner.username_password);
+        Some(found?.password)
+    }
+}
+
+impl<'de, K: Deserialize<'de>> Deserialize<'de> for Keys<K> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Keys;
+        struct Entries<K>(PhantomData<K>);
+        impl<'de, K: Deserialize<'de>> Visitor<'de> for Entries<K> {
+            type Value = Keys<K>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("keys by id")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys<K>, A::Error> {
                 let mut keys = Vec::new();
                 while let Some(entry) = map.next_entry()? {
                     keys.push(entry);
@@ -357,8 +383,50 @@ impl<'de> Deserialize<'de> for Keys {
                 Ok(Keys(keys))
             }
         }
-        d.deserialize_map(Entries)
+        d.deserialize_map(Entries(PhantomData))
     }
+}
+
+/// A key's text, decoded at once, so that no copy is made here.
+struct KeyText(Result<MasterKey, KeyTextError>);
+
+impl KeyText {
+    /// The key that a value of the document `text` is.
+    fn from_json(file: &str, text: &[u8], value: &RawValue) -> Result<KeyText, KeyringError> {
+        let Some(escaped) = value.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+            // It is a slice of `text`: its place is the difference of their addresses.
+            let at = value.get().as_ptr() as usize - text.as_ptr() as usize;
+            let (line, column) = crate::site_config::place(&String::from_utf8_lossy(&text[..at]), at);
+            return Err(format_error(file, SHAPE, line as u64, column as u64));
+        };
+        let unescaped = unescaped(escaped);
+        let text = std::str::from_utf8(&unescaped);
+        Ok(KeyText(text.map_err(|_| KeyTextError::NotBase64).and_then(MasterKey::from_base64)))
+    }
+}
+
+/// What stands between the quotes of a JSON string (RFC 8259, section 7), as bytes that are wiped.
+/// A character beyond ASCII, which no key has, becomes a byte that is no text.
+fn unescaped(escaped: &str) -> Zeroizing<Vec<u8>> {
+    let mut plain = Zeroizing::new(Vec::with_capacity(escaped.len()));
+    let mut rest = escaped.bytes();
+    while let Some(byte) = rest.next() {
+        plain.push(match (byte == b'\\').then(|| rest.next()).flatten() {
+            None => byte,
+            Some(b'b') => 0x08,
+            Some(b'f') => 0x0c,
+            Some(b'n') => b'\n',
+            Some(b'r') => b'\r',
+            Some(b't') => b'\t',
+            Some(b'u') => {
+                let digit = |n: u32, b: u8| n * 16 + char::from(b).to_digit(16).unwrap_or(0xff);
+                let code = rest.by_ref().take(4).fold(0, digit);
+                u8::try_from(code).ok().filter(u8::is_ascii).unwrap_or(0xff)
+            }
+            Some(quote_slash_or_backslash) => quote_slash_or_backslash,
+        });
+    }
+    plain
 }
 
 impl<'de> Deserialize<'de> for KeyText {
@@ -434,7 +502,6 @@ pub fn insert_into_secrets(
 
 /// The text of `machine_identity.encryption_keys` within a JSON document.
 fn raw_keys(text: &str) -> Option<&str> {
-    use serde_json::value::RawValue;
     #[derive(Deserialize)]
     struct Outer<'a> {
         #[serde(borrow)]
@@ -462,16 +529,14 @@ mod tests {
     const K2: &str = "AgIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
 
     #[test]
-    fn what_a_key_is_spelled_with_is_unescaped_and_nothing_else() {
-        for (text, plain) in [
-            (r#"{"a":"\u0041\/\u002B\u003d"}"#, r#"{"a":"A/+="}"#),
-            (r#"{"\\u0041":"\\\u0041"}"#, r#"{"\\u0041":"\\A"}"#),
-            (r#""\u0022 \u005c \u000a \n \u0100 \ud83d""#, r#""\u0022 \u005c \u000a \n \u0100 \ud83d""#),
-            (r#""\u00+1\u00g0\u00""#, r#""\u00+1\u00g0\u00""#),
-            (r"\", r"\"),
-            (r"\u00", r"\u00"),
-        ] {
-            assert_eq!(std::str::from_utf8(&without_escapes(text.as_bytes())).unwrap(), plain);
+    fn a_json_string_is_unescaped_as_the_parser_would() {
+        for escaped in [r"", r"A/+=", r"\u0041\/\u002B\u003d\n", r#"\b\f\n\r\t\"\\\\u0041"#, r"\u0000\u007f"]
+        {
+            let expected: String = serde_json::from_str(&format!("\"{escaped}\"")).unwrap();
+            assert_eq!(std::str::from_utf8(&unescaped(escaped)), Ok(expected.as_str()), "{escaped}");
+        }
+        for beyond in [r"\u0080", r"A\u00e9", r"\ud83d\ude00"] {
+            assert!(std::str::from_utf8(&unescaped(beyond)).is_err(), "{beyond}");
         }
     }
 

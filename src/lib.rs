@@ -22,6 +22,7 @@
 
 #[cfg(feature = "rewrap")]
 pub mod bench;
+mod caught;
 pub mod census;
 pub mod envelope;
 pub mod figures;

@@ -4,6 +4,7 @@
 //! file was finished, and signed if it was to be. It names keys by id and fingerprint and holds
 //! nothing secret.
 
+use crate::caught::caught;
 use crate::publish::{self, Existing, Placed, PublishError, Staged};
 use crate::report::RewrapReport;
 use crate::row::{KeyId, OrgId, Sha256Digest};
@@ -130,6 +131,13 @@ pub enum ManifestError {
         /// Where it departs from the format.
         what: String,
     },
+    /// It would be longer than what is read.
+    #[error("the manifest {path} would have more than {BYTES_MAX} bytes; select fewer organizations",
+        path = .path.display())]
+    TooLong {
+        /// The manifest.
+        path: PathBuf,
+    },
     /// Length, digest or number of rows differ.
     #[error("{file} is not the file that its manifest describes: {what}; bring both over again")]
     Mismatch {
@@ -149,10 +157,17 @@ impl Manifest {
     }
 
     /// The document as it is written: indented JSON with a line's end.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    ///
+    /// # Errors
+    ///
+    /// A scope so long that nobody could read the manifest again; `path` is for the message.
+    pub fn to_bytes(&self, path: &Path) -> Result<Vec<u8>, ManifestError> {
         let mut bytes = serde_json::to_vec_pretty(self).expect("a manifest is plain data");
         bytes.push(b'\n');
-        bytes
+        if bytes.len() as u64 > BYTES_MAX {
+            return Err(ManifestError::TooLong { path: path.to_owned() });
+        }
+        Ok(bytes)
     }
 
     /// Reads a manifest; returns it with the SHA-256 of its bytes.
@@ -179,7 +194,8 @@ impl Manifest {
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Manifest, ManifestError> {
         let bad = |what: String| ManifestError::Format { path: path.to_owned(), what };
         // The parser's own message could quote a value; its place cannot.
-        let manifest: Manifest = serde_json::from_slice(bytes)
+        let manifest: Manifest = caught(|| serde_json::from_slice(bytes))
+            .ok_or_else(|| bad("its parser could not go on".into()))?
             .map_err(|e| bad(format!("line {}, column {}", e.line(), e.column())))?;
         if manifest.format != FORMAT {
             return Err(bad("it names another format".into()));
@@ -323,11 +339,15 @@ impl OutputNames {
             match file.place(Existing::Refuse) {
                 Ok(file) => placed.push(file),
                 Err(error) => {
-                    let taken_back = placed.into_iter().rev().try_for_each(Placed::take_back);
-                    return Err(taken_back.err().map_or(error, |source| PublishError::ManifestMissing {
-                        path: self.output.clone().unwrap_or_else(|| signature::path_for(&self.manifest)),
-                        source: Box::new(source),
-                    }));
+                    // All of them, though one cannot be taken back: the output, which is the last, is
+                    // what an operator must know of.
+                    let left = placed.into_iter().rev().filter_map(|placed| {
+                        let path = placed.path().to_owned();
+                        placed.take_back().err().map(|source| (path, Box::new(source)))
+                    });
+                    let last = left.collect::<Vec<_>>().pop();
+                    let missing = |(path, source)| PublishError::ManifestMissing { path, source };
+                    return Err(last.map_or(error, missing));
                 }
             }
         }
@@ -379,6 +399,24 @@ mod tests {
         let failed = OutputNames::of_stdout(&path).publish(None, vouchers(Some(b"signed")), Existing::Refuse);
         assert!(matches!(failed, Err(PublishError::NotRegular { .. })), "{failed:?}");
         assert!(!signature::path_for(&path).exists());
+    }
+
+    #[test]
+    fn a_manifest_that_could_not_be_read_again_is_not_written() {
+        let digest = "0".repeat(64);
+        let file = serde_json::json!({"file": "", "format": "csv", "bytes": 0, "sha256": digest, "rows": 0});
+        let mut manifest: Manifest = serde_json::from_value(serde_json::json!({
+            "format": FORMAT, "tool": {"name": "", "version": ""}, "created_at": "", "target_key_id": null,
+            "scope": null, "keys": [], "seals": {"this_run": 0, "already_in_export": 0}, "input": null, "output": file,
+        }))
+        .unwrap();
+        let path = Path::new("m.json");
+        assert_eq!(Manifest::parse(path, &manifest.to_bytes(path).unwrap()).unwrap(), manifest);
+        let long: OrgId = "a".repeat(1000).parse().unwrap();
+        manifest.scope = Some(vec![long; 67_000]);
+        let error = manifest.to_bytes(path).unwrap_err().to_string();
+        let expected = "the manifest m.json would have more than 67108864 bytes; select fewer organizations";
+        assert_eq!(error, expected);
     }
 
     #[test]

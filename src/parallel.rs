@@ -8,9 +8,10 @@
 //! What has to be done in one long chain beside the items (a digest) is done aside: between two
 //! items, by whichever thread is free.
 //!
-//! At most [`AHEAD`] results a thread wait for their turn, so memory is bounded by the items in
-//! work. The first error, in the order of the items, ends the run, whichever thread met it first;
-//! so the same input gives the same error with any number of threads.
+//! At most [`AHEAD`] results a thread wait for their turn, and no more than [`BYTES_AHEAD`] are in
+//! work or wait (one item, if it is larger), so memory is bounded with any number of threads. The
+//! first error, in the order of the items, ends the run, whichever thread met it first; so the same
+//! input gives the same error with any number of threads.
 
 use crate::stop::Stop;
 use std::collections::BTreeMap;
@@ -18,6 +19,20 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Results that may wait for their turn, for each thread.
 const AHEAD: usize = 2;
+
+/// Bytes of items that may be in work or wait for their turn, unless it is one item alone. Items are
+/// a megabyte; only rows of many megabytes come near this, and then fewer threads have work.
+const BYTES_AHEAD: usize = 256 << 20;
+
+/// What an item keeps in memory.
+pub trait Item: Send {
+    /// About how many bytes; nought for what is too small to count.
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+impl Item for std::ops::Range<u64> {}
 
 /// Told to stop by a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,13 +61,13 @@ pub fn ordered_map<In, Out, Worker, E>(
     aside: impl Fn() -> bool + Sync,
 ) -> Result<(), E>
 where
-    In: Send,
+    In: Item,
     Out: Send,
     E: Send + From<Interrupted> + From<NoThreads>,
 {
     let shared = Shared {
         source: Mutex::new(Source { next: source, number: 0, ended: false }),
-        order: Mutex::new(Order { next: 0, waiting: BTreeMap::new(), sink: Some(sink), end: None }),
+        order: Mutex::new(Order { next: 0, waiting: BTreeMap::new(), bytes: 0, sink: Some(sink), end: None }),
         moved: Condvar::new(),
         ahead: AHEAD * threads,
     };
@@ -88,10 +103,18 @@ struct Source<F> {
 struct Order<Out, F, E> {
     /// Number of the item that is to be handed over next.
     next: u64,
-    waiting: BTreeMap<u64, Result<Out, E>>,
+    waiting: BTreeMap<u64, Taken<Result<Out, E>>>,
+    /// What the items keep that were taken and not yet handed over.
+    bytes: usize,
     /// Taken by the thread that is handing over.
     sink: Option<F>,
     end: Option<End<E>>,
+}
+
+/// What was taken from the source and is not handed over yet, or what became of it.
+struct Taken<T> {
+    bytes: usize,
+    what: T,
 }
 
 enum End<E> {
@@ -114,6 +137,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<In, S, Out, K, E> Shared<S, Out, K, E>
 where
+    In: Item,
     S: FnMut() -> Result<Option<In>, E>,
     K: FnMut(Out) -> Result<(), E>,
     E: From<Interrupted>,
@@ -129,9 +153,9 @@ where
             Ok(worker) => worker,
             Err(error) => return self.end(End::Failed(error)),
         };
-        while let Some((number, item)) = self.take(stop, aside) {
+        while let Some((number, Taken { bytes, what: item })) = self.take(stop, aside) {
             let result = item.and_then(|item| work(&mut worker, item));
-            if !self.put(number, result) {
+            if !self.put(number, Taken { bytes, what: result }) {
                 return;
             }
             // Once an item, so that the chain keeps up with the items and nothing piles up.
@@ -154,7 +178,7 @@ where
 
     /// The next item with its number. An error of the source takes an item's place, and is the
     /// last one.
-    fn take(&self, stop: &Stop, aside: &impl Fn() -> bool) -> Option<(u64, Result<In, E>)> {
+    fn take(&self, stop: &Stop, aside: &impl Fn() -> bool) -> Option<(u64, Taken<Result<In, E>>)> {
         let mut source = self.source(aside);
         if source.ended || lock(&self.order).end.is_some() {
             return None;
@@ -165,11 +189,18 @@ where
         let number = source.number;
         source.number += 1;
         source.ended = item.is_err();
-        Some((number, item))
+        let bytes = item.as_ref().map_or(0, Item::bytes);
+        // What waits for room here is the last one taken, and nobody waits for it: the others go on.
+        let mut order = lock(&self.order);
+        while order.end.is_none() && order.bytes > 0 && order.bytes + bytes > BYTES_AHEAD {
+            order = self.moved.wait(order).unwrap_or_else(PoisonError::into_inner);
+        }
+        order.bytes += bytes;
+        Some((number, Taken { bytes, what: item }))
     }
 
     /// Puts a result into its place and hands over what is next; false when the run has ended.
-    fn put(&self, number: u64, result: Result<Out, E>) -> bool {
+    fn put(&self, number: u64, result: Taken<Result<Out, E>>) -> bool {
         let mut order = lock(&self.order);
         // The item that is next never waits here, so somebody always moves the order on.
         while order.end.is_none() && number != order.next && order.waiting.len() >= self.ahead {
@@ -182,7 +213,7 @@ where
             }
             let next = order.next;
             let Some(mut sink) = order.sink.take() else { return true };
-            let Some(result) = order.waiting.remove(&next) else {
+            let Some(Taken { bytes, what: result }) = order.waiting.remove(&next) else {
                 order.sink = Some(sink);
                 return true;
             };
@@ -191,6 +222,7 @@ where
             order = lock(&self.order);
             order.sink = Some(sink);
             order.next += 1;
+            order.bytes -= bytes;
             if let Err(error) = handed {
                 order.end.get_or_insert(End::Failed(error));
             }
@@ -219,6 +251,18 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
+
+    impl Item for u64 {}
+    impl Item for i32 {}
+
+    /// An item that says it is large.
+    struct Large;
+
+    impl Item for Large {
+        fn bytes(&self) -> usize {
+            BYTES_AHEAD / 2 - 1
+        }
+    }
 
     #[derive(Debug, PartialEq)]
     enum Error {
@@ -333,6 +377,32 @@ mod tests {
             .unwrap();
             let bound = threads * (AHEAD + 1) + 2;
             assert!(most.load(Ordering::SeqCst) <= bound, "{most:?} > {bound} with {threads} threads");
+        }
+    }
+
+    #[test]
+    fn large_items_are_few_with_any_number_of_threads() {
+        for threads in [1, 2, 8] {
+            let in_work = AtomicUsize::new(0);
+            let most = AtomicUsize::new(0);
+            let mut left = 40;
+            let source = || {
+                let now = in_work.fetch_add(1, Ordering::SeqCst) + 1;
+                most.fetch_max(now, Ordering::SeqCst);
+                left -= 1;
+                Ok::<_, Error>((left > 0).then_some(Large))
+            };
+            let work = |(): &mut (), item| {
+                std::thread::sleep(Duration::from_millis(1));
+                Ok(item)
+            };
+            let sink = |_| {
+                in_work.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            };
+            ordered_map(threads, &Stop::default(), source, || Ok(()), work, sink, || false).unwrap();
+            // Two in work, and the next one read.
+            assert!(most.load(Ordering::SeqCst) <= 3, "{most:?} with {threads} threads");
         }
     }
 

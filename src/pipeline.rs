@@ -13,7 +13,7 @@ pub use batch::{OrgIdText, Scope, VerifiedBatch, row_at};
 use crate::census::add_bounded;
 use crate::keyring::Keyring;
 use crate::manifest::{self, KeyUse, Manifest, ManifestError, OutputNames, Seals, TableFile, Tool, Vouchers};
-use crate::parallel::{Interrupted, NoThreads, ordered_map};
+use crate::parallel::{Interrupted, Item, NoThreads, ordered_map};
 use crate::publish::{Existing, PublishError, Staged};
 use crate::report::{Failure, LISTED_MAX, ManifestFile, RewrapCounts, RewrapReport};
 use crate::rewrap::{BudgetSpent, Rewrapper, Rules, SEALS_MAX, SealBudget, Work};
@@ -274,7 +274,7 @@ impl Job<'_> {
         };
         let mut report = report.clone();
         let Some(names) = self.names() else { return Ok(report) };
-        let bytes = manifest.to_bytes();
+        let bytes = manifest.to_bytes(names.manifest())?;
         let signed = self.signer.map(|signer| signer.sign(names.manifest(), &bytes)).transpose()?;
         let signature = signed.as_ref().map(|signed| signed.bytes.as_slice());
         names.publish(staged, Some(Vouchers { manifest: &bytes, signature }), self.existing)?;
@@ -355,6 +355,12 @@ impl ExportReader {
     pub fn finish(&mut self) -> Result<TableFile, PipelineError> {
         let facts = self.reader.finish().map_err(|e| self.fail(e))?;
         Ok(TableFile::new(Path::new(&self.name), self.format, facts, self.rows))
+    }
+}
+
+impl Item for (u64, RecordBatch) {
+    fn bytes(&self) -> usize {
+        table::bytes_of_batch(&self.1)
     }
 }
 

@@ -230,6 +230,11 @@ pub struct Placed {
 }
 
 impl Placed {
+    /// The name.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Says that it is whole now, with all that belongs beside it.
     pub fn finish(self) {
         let _ = rustix::fs::fremovexattr(&self.file, UNFINISHED);

@@ -3,6 +3,7 @@
 //! It owns what a value of each may look like and how its column is called; it knows no file and
 //! no key.
 
+use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -241,11 +242,51 @@ impl<'de> Deserialize<'de> for Sha256Digest {
     }
 }
 
+/// Characters of a text that a message has, at the most.
+const SHOWN_MAX: usize = 64;
+
+/// What a message has instead of a text that could be a key.
+pub const COULD_BE_KEY: &str = "(not shown: it could be a key)";
+
+/// What a message has instead of what stands for an organization id and is not spelled as one.
+pub const NO_ORG_ID: &str = "?";
+
+/// Whether a text could be a master key that has come to stand in another's place: 32 bytes in
+/// base64 of either alphabet, padded or not, or in hex; white space around it ignored.
+pub fn could_be_key(text: &str) -> bool {
+    use base64::alphabet::{STANDARD, URL_SAFE};
+    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+    let text = trim(text);
+    let lenient = GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let in_base64 = |alphabet| {
+        let mut bytes = zeroize::Zeroizing::new([0; 33]);
+        GeneralPurpose::new(alphabet, lenient).decode_slice(text, &mut *bytes) == Ok(32)
+    };
+    match text.len() {
+        43 | 44 => in_base64(&STANDARD) || in_base64(&URL_SAFE),
+        64 => text.bytes().all(|b| b.is_ascii_hexdigit()),
+        _ => false,
+    }
+}
+
+/// An organization id as a row has it, made fit for a message. One that is not spelled as an id,
+/// or too long to be one, is some other value, of which a message has nothing: the row's number
+/// says where it is.
+pub fn printable_org_id(text: &str) -> String {
+    if OrgId::is_valid(text) && text.len() <= SHOWN_MAX { text.to_owned() } else { NO_ORG_ID.to_owned() }
+}
+
 /// A text from a file, made fit for a message: control characters escaped, cut after 64
-/// characters. For organization ids and column names; never for a value of another column.
+/// characters, and nothing of what could be a key. For key ids and column names; never for a value
+/// of another column.
 pub fn printable(text: &str) -> String {
-    let mut out: String = text.chars().take(64).flat_map(char::escape_debug).collect();
-    if text.chars().nth(64).is_some() {
+    if could_be_key(text) {
+        return COULD_BE_KEY.to_owned();
+    }
+    let mut out: String = text.chars().take(SHOWN_MAX).flat_map(char::escape_debug).collect();
+    if text.chars().nth(SHOWN_MAX).is_some() {
         out.push('…');
     }
     out
@@ -295,5 +336,25 @@ mod tests {
     fn what_a_message_quotes_is_short_and_without_control_characters() {
         assert_eq!(printable("a\u{1b}[31m\n"), "a\\u{1b}[31m\\n");
         assert_eq!(printable(&"x".repeat(100)).chars().count(), 65);
+    }
+
+    #[test]
+    fn what_could_be_a_key_or_is_no_id_is_not_quoted() {
+        let bytes: Vec<u8> = (0..32).map(|i| 250 - i).collect();
+        let standard = base64::engine::general_purpose::STANDARD.encode(&bytes);
+        let url = base64::engine::general_purpose::URL_SAFE.encode(&bytes);
+        for key in [&standard, &url, &hex::encode(&bytes), &hex::encode_upper(&bytes)] {
+            for key in [key.clone(), key.trim_end_matches('=').to_owned(), format!(" {key}\n")] {
+                assert_eq!(printable(&key), COULD_BE_KEY, "{key}");
+            }
+        }
+        for other in ["kv1", "", &standard[1..], &"a".repeat(45), &"g".repeat(64), &hex::encode(&bytes[1..])]
+        {
+            assert_eq!(printable(other), other);
+        }
+        assert_eq!(printable_org_id("org-1_B"), "org-1_B");
+        for other in ["", "a b", "org/1", &"a".repeat(65), &standard] {
+            assert_eq!(printable_org_id(other), NO_ORG_ID, "{other}");
+        }
     }
 }

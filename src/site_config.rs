@@ -3,6 +3,7 @@
 //! It owns one table of a TOML document, `[machine_identity]`; whatever else stands there is not
 //! looked at, and no value of it gets into a message.
 
+use crate::caught::caught;
 use crate::row::KeyId;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -67,10 +68,13 @@ impl SiteConfig {
             return Err(io(std::io::ErrorKind::FileTooLarge.into()));
         }
         // The parser's own message could quote the line; its place cannot.
-        let document: toml::Table = toml::from_str(&text).map_err(|e| {
-            let (line, column) = place(&text, e.span().map_or(0, |span| span.start));
+        let syntax = |byte| {
+            let (line, column) = place(&text, byte);
             SiteConfigError::Syntax { path: path.to_owned(), line, column }
-        })?;
+        };
+        let document: toml::Table = caught(|| toml::from_str(&text))
+            .ok_or_else(|| syntax(0))?
+            .map_err(|e| syntax(e.span().map_or(0, |span| span.start)))?;
         let bad = |entry, what| SiteConfigError::Entry { path: path.to_owned(), entry, what };
         let table = match document.get(TABLE) {
             None => return Err(bad(CURRENT, "is missing")),

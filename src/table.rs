@@ -7,10 +7,11 @@
 //! file.
 //!
 //! What a foreign file makes a reader hold beyond that is bounded too. An Arrow record batch is
-//! decoded whole, and so are the Parquet pages from which a batch is made: either may take 1 GiB, by
-//! what is there and by what is declared, decompressed; more is refused before it is allocated.
-//! (Whoever keeps several batches keeps as many of the largest rows: a re-wrap does, for each of its
-//! threads.) `tests/bounds.rs` holds files that lie about their lengths to 2 GiB of address space.
+//! decoded whole (512 MiB at the most), and so are the Parquet pages from which a batch is made
+//! (1 GiB), by what is there and by what is declared, decompressed; more is refused before it is
+//! allocated. (Whoever keeps several batches keeps as many of the largest rows: a re-wrap 256 MiB of
+//! them, see [`crate::parallel`].) `tests/bounds.rs` holds files that lie about their lengths, and
+//! the largest that do not, to 2 GiB of address space, with any number of threads.
 
 mod arrow;
 mod build;
@@ -37,6 +38,7 @@ pub use format::{
 };
 pub use layout::{Layout, Text, Texts};
 pub use memory::MemoryFile;
+pub use slices::bytes_of_batch;
 pub use unique::UniqueIds;
 
 use crate::row::Sha256Digest;

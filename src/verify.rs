@@ -13,7 +13,7 @@ use crate::manifest::{Manifest, TableFile};
 use crate::parallel::ordered_map;
 use crate::pipeline::{ExportReader, OrgIdText, PipelineError, Scope};
 use crate::report::{LISTED_MAX, SignatureFile};
-use crate::row::{Field, KeyId, OrgId, SourceDigest, is_absent, printable};
+use crate::row::{Field, KeyId, OrgId, SourceDigest, is_absent, printable, printable_org_id};
 use crate::secret::{Plaintext, wipe_stack};
 use crate::signature::SignatureError;
 use crate::stop::Stop;
@@ -157,7 +157,7 @@ struct Part {
 
 impl Part {
     fn find(&mut self, check: Check, place: &Place, layout: &Layout, field: &str, error: impl Into<String>) {
-        let organization_id = printable(place.organization_id(layout));
+        let organization_id = printable_org_id(place.organization_id(layout));
         let error = format!("row {}: {}", place.number, error.into());
         self.findings.push(Finding { check, organization_id, field: field.to_owned(), error });
     }

@@ -210,6 +210,40 @@ fn arrow_buffers_that_expand_a_thousandfold() {
     }
 }
 
+/// Batches of hundreds of megabytes, and many threads: few of them are in work at once.
+#[test]
+fn many_large_batches_with_many_threads() {
+    use arrow::array::{ArrayRef, RecordBatch, StringArray};
+    use arrow::ipc::{CompressionType, writer::IpcWriteOptions, writer::StreamWriter};
+    let folder = Folder::new();
+    let big = "x".repeat(100 << 20);
+    let text = |values: Vec<String>| -> ArrayRef { std::sync::Arc::new(StringArray::from(values)) };
+    let batch = |first: usize| {
+        RecordBatch::try_from_iter([
+            ("organization_id", text((first..first + 4).map(|n| format!("org-{n:03}")).collect())),
+            ("encrypted_signing_key_1", text(vec![String::new(); 4])),
+            ("encrypted_signing_key_2", text(vec![String::new(); 4])),
+            ("encrypted_auth_method_config", text(vec![String::new(); 4])),
+            ("note", text(vec![big.clone(); 4])),
+        ])
+        .unwrap()
+    };
+    let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD)).unwrap();
+    let file = std::fs::File::create(folder.path("a.arrows")).unwrap();
+    let mut writer = StreamWriter::try_new_with_options(file, &batch(0).schema(), options).unwrap();
+    (0..4).for_each(|n| writer.write(&batch(n * 4)).unwrap());
+    writer.finish().unwrap();
+    for threads in [2, 16] {
+        let line = format!(
+            "rewrap a.arrows -o {threads}.arrow --secrets secrets.json --to kv2 --threads {threads} --json"
+        );
+        let run = folder.rekek(&line);
+        assert_eq!((run.status, run.stderr.as_str()), (Some(0), ""), "{threads} threads");
+        let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+        assert_eq!(report["rows_examined"], 16);
+    }
+}
+
 /// Bytes that a codec turns into `64 << 20` of nothing, and the codec's number.
 fn bombs() -> [(i64, Vec<u8>); 3] {
     const NOTHING: usize = 64 << 20;
@@ -443,6 +477,28 @@ fn yaml_and_toml_that_grow_or_nest_without_end() {
         let run = folder.rekek("rewrap export.csv --dry-run --secrets secrets.json --site-config site.toml");
         assert_eq!((run.status, run.stderr.lines().count()), (Some(1), 1), "{}", run.stderr);
     }
+}
+
+#[test]
+fn a_list_of_organizations_of_the_largest_size() {
+    let folder = Folder::new();
+    let mut list = String::new();
+    for id in (0u32..).map(|n| format!("{n:x}\n")) {
+        if list.len() + id.len() > 16 << 20 {
+            break;
+        }
+        list += &id;
+    }
+    folder.write("orgs", &list);
+    let run = folder.rekek("rewrap export.csv --dry-run --secrets secrets.json --to kv2 --orgs-file orgs");
+    assert!(
+        run.status == Some(1) && run.stderr.contains("of the organizations asked for: "),
+        "{}",
+        run.stderr
+    );
+    folder.write("orgs", list + "too-long\n");
+    let run = folder.rekek("rewrap export.csv --dry-run --secrets secrets.json --to kv2 --orgs-file orgs");
+    assert_eq!(run.stderr, "rekek: orgs is longer than 16777216 bytes\n");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Bytes that a file of organizations may have.
-const ORGS_BYTES_MAX: u64 = 64 << 20;
+const ORGS_BYTES_MAX: u64 = 16 << 20;
 
 /// Failures that the table for people names; the JSON lists more, `--failures` all.
 const SHOWN_FAILURES: usize = 10;

@@ -6,7 +6,7 @@
 use crate::census::add_bounded;
 use crate::report::{Failure, RewrapCounts};
 use crate::rewrap::{Failed, Outcome, Reason, Rewrapper, Row, VerifiedRow, Work};
-use crate::row::{Field, OrgId, Sha256Digest, SourceDigest, is_absent, printable};
+use crate::row::{Field, OrgId, Sha256Digest, SourceDigest, is_absent, printable_org_id};
 use crate::table::{Layout, TableError, TableRows, TextBuilder, Texts, guarded_rows, plain_text_type};
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Field as Column, Schema, SchemaRef};
@@ -209,7 +209,7 @@ impl Tally {
             }
         }
         self.failures.extend(failed.into_iter().map(|failed| Failure {
-            organization_id: printable(row.organization_id),
+            organization_id: printable_org_id(row.organization_id),
             field: failed.column.to_owned(),
             error: format!("row {}: {}", row.number, failed.reason),
         }));

@@ -9,7 +9,7 @@
 
 use super::SiteError;
 use crate::envelope::independent;
-use crate::row::{Field, KeyId, OrgId, Sha256Digest, is_absent, printable};
+use crate::row::{Field, KeyId, OrgId, Sha256Digest, is_absent, printable, printable_org_id};
 use crate::stop::Stop;
 use crate::table::{FileFacts, Input, Layout, OpenOptions, TableError, UniqueIds, open};
 use tokio::sync::{mpsc, oneshot};
@@ -195,7 +195,7 @@ impl Source {
                         |what| SiteError::Value {
                             file: name.clone(),
                             row: rows,
-                            organization: printable(id),
+                            organization: printable_org_id(id),
                             field,
                             what,
                         },

@@ -256,7 +256,7 @@ fn finish(
     let manifest = match names {
         None => None,
         Some(names) => {
-            let bytes = manifest.to_bytes();
+            let bytes = manifest.to_bytes(names.manifest())?;
             let vouchers = Vouchers { manifest: &bytes, signature: None };
             names.publish(staged, Some(vouchers), options.existing)?;
             let file = names.manifest().display().to_string();

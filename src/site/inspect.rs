@@ -8,7 +8,7 @@ use super::{SiteError, Watch, block_on, export};
 use crate::census::Census;
 use crate::envelope::independent;
 use crate::report::Failure;
-use crate::row::{Field, KeyId, printable};
+use crate::row::{Field, KeyId, printable_org_id};
 use crate::stop::Stop;
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ pub fn run(
                         None => {}
                         Some(Ok(envelope)) => row.names(&envelope.key_id),
                         Some(Err(error)) => row.malformed(Failure {
-                            organization_id: printable(id),
+                            organization_id: printable_org_id(id),
                             field: field.column().into(),
                             error: error.to_string(),
                         }),

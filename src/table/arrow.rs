@@ -28,7 +28,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 /// Bytes that a message may have, in the file and decompressed together. A batch is in memory whole.
-const MESSAGE_BYTES_MAX: u64 = 1 << 30;
+const MESSAGE_BYTES_MAX: u64 = 512 << 20;
 
 /// Bytes that a message's metadata, or a file's footer, may have.
 const METADATA_BYTES_MAX: u64 = 16 << 20;

@@ -5,23 +5,12 @@
 //! a message than a line.
 
 use super::{FileFacts, RunningDigest, TableError, TableReader, TableRows, TableWriter};
+use crate::caught::caught;
 use ::arrow::array::RecordBatch;
 use ::arrow::datatypes::SchemaRef;
 use ::arrow::error::ArrowError;
 use ::parquet::errors::ParquetError;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-/// Runs what handles bytes that nobody vouches for; `None` where it panicked.
-///
-/// The crates promise errors, not panics, for malformed input, and keep that promise nearly
-/// everywhere; fuzzers still find an `unwrap` or an index out of bounds now and then. Such a panic
-/// is a malformed file here, nothing more: what it left half-done is never used again (every reader
-/// and writer stops at its first error), which is what makes `AssertUnwindSafe` true. An allocation
-/// that fails aborts and cannot be caught; that is why lengths are checked before they get here.
-fn caught<T>(handle: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(handle)).ok()
-}
 
 /// Opens a reader of `format`, and guards it from then on.
 pub(super) fn guarded_reader<R: TableReader + 'static>(

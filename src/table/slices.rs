@@ -59,6 +59,11 @@ impl Slices {
     }
 }
 
+/// About how many bytes the rows of a batch take when they stand alone.
+pub fn bytes_of_batch(batch: &RecordBatch) -> usize {
+    bytes_of_rows(batch, 0, batch.num_rows())
+}
+
 fn bytes_of_rows(batch: &RecordBatch, from: usize, to: usize) -> usize {
     batch.columns().iter().map(|column| bytes_of(column, from, to)).fold(0, usize::saturating_add)
 }

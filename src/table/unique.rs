@@ -7,7 +7,7 @@
 //! kept from the start.
 
 use super::{Input, Layout, OpenOptions, TableError};
-use crate::row::printable;
+use crate::row::printable_org_id;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
@@ -61,7 +61,7 @@ impl UniqueIds {
     fn repeated(&self, id: &str) -> TableError {
         TableError::Row {
             row: self.rows,
-            what: format!("the organization id {} is there already, in an earlier row", printable(id)),
+            what: format!("the organization id {} is there already, in an earlier row", printable_org_id(id)),
         }
     }
 

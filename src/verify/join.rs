@@ -4,10 +4,12 @@
 //! partner at its place waits for it, so one that is missing or was added costs the memory of a
 //! row, and a file in another order costs up to [`WAITING_MAX`] bytes before it is given up.
 
+use crate::parallel;
 use crate::pipeline::{ExportReader, PipelineError, Scope};
-use crate::table::{BATCH_ROWS, Layout, Text};
+use crate::table::{BATCH_ROWS, Layout, Text, bytes_of_batch};
 use arrow::array::{RecordBatch, UInt64Array};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Bytes of rows that may wait for their partner.
 const WAITING_MAX: usize = 64 << 20;
@@ -34,6 +36,14 @@ pub(super) enum Joined {
 }
 
 impl Joined {
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        let (place, other) = match self {
+            Joined::Both { output, source, .. } => (output, Some(source)),
+            Joined::Missing(place) | Joined::Extra(place) | Joined::GaveUp(place) => (place, None),
+        };
+        [place].into_iter().chain(other)
+    }
+
     /// The row's number, in the file that it is of; in the output if it is in both.
     pub(super) fn number(&self) -> u64 {
         match self {
@@ -194,6 +204,16 @@ impl<'a> Join<'a> {
         };
         let missing = sorted(&mut self.source.waiting).into_iter().map(Joined::Missing);
         missing.chain(sorted(&mut self.output.waiting).into_iter().map(Joined::Extra)).collect()
+    }
+}
+
+impl parallel::Item for Vec<Joined> {
+    fn bytes(&self) -> usize {
+        // Rows of one batch stand together, and each keeps the whole of it.
+        let mut seen = HashSet::new();
+        let mut new = |place: &&Place| seen.insert(Arc::as_ptr(place.batch.column(0)).cast::<()>());
+        let places = self.iter().flat_map(Joined::places);
+        places.filter(|place| new(place)).map(|place| bytes_of_batch(&place.batch)).sum()
     }
 }
 

@@ -49,9 +49,9 @@ fn held() -> Held {
             text("kv2")
         ),
     );
-    site.write("escaped.json", site.read("secrets.json").replace('=', "\\u003d"));
+    site.write("escaped.json", site.read("secrets.json").replace("=\"", "\\u003d\\n\""));
     for key in KEYS {
-        let answer = serde_json::json!({"data": {"data": {"UsernamePassword": {"username": "", "password": text(key)}}}});
+        let answer = serde_json::json!({"data": {"data": {"UsernamePassword": {"username": "", "password": text(key).to_owned() + "\n"}}}});
         site.write(&format!("{key}.vault"), answer.to_string());
     }
     let mut held = Held { keys: Needles::default(), plaintexts: Needles::default(), site };
@@ -271,6 +271,8 @@ fn at_the_end_of_any_command_there_is_nothing() {
         "rewrap export.csv --dry-run --vault-key kv0=kv1.vault --vault-key kv1=kv0.vault --vault-key kv2=kv2.vault --to kv2",
         "rewrap export.csv --dry-run --secrets secrets.json --to kv9",
         "rewrap export.csv --dry-run --secrets secrets.json --secrets escaped.json --to kv2",
+        "rewrap export.csv --dry-run --secrets escaped.json --to kv9",
+        "rewrap nowhere.csv --dry-run --vault-key kv1=kv1.vault --vault-key kv2=kv2.vault --to kv2",
         "verify done.csv --source export.csv --secrets secrets.json --threads 2",
         "generate -o made.csv --orgs 20 --secrets secrets.json --under kv1",
         "keygen kv3 --secrets secrets.json",
