@@ -50,7 +50,7 @@ pub struct Bench {
     pub stop: Stop,
 }
 
-/// An export that all is under one key of, to be re-wrapped to another.
+/// An export that is all under one key, to be re-wrapped to another.
 #[derive(Clone)]
 pub struct Subject<'a> {
     /// The export.

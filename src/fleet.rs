@@ -5,7 +5,8 @@
 //! are gone before the next one's. The re-wrap itself is [`crate::pipeline`]'s.
 //!
 //! The invariant: *done* is never a matter of names. A site is done if its output's manifest is
-//! there and both files' digests and the target key's fingerprint are those that it says.
+//! there and both files' digests and the target key's fingerprint are those that it says; and, where
+//! manifests are to be signed, if its signature holds under the key that signs.
 
 mod plan;
 mod report;
@@ -18,7 +19,8 @@ use crate::manifest::{Manifest, ManifestError};
 use crate::parallel::Interrupted;
 use crate::publish;
 use crate::report::{ManifestFile, RewrapReport};
-use crate::row::printable;
+use crate::row::{Sha256Digest, printable};
+use crate::signature::TrustedKey;
 use crate::stop::Stop;
 use crate::table::{FileFacts, Hashed};
 use std::io::{self, Read as _, Write as _};
@@ -55,15 +57,25 @@ pub enum StandingError {
 }
 
 impl Site {
-    /// Whether this site is done, by digests and fingerprint: reads the input and the output whole, if the
-    /// manifest gives reason to.
-    pub fn standing(&self, target: &Key, stop: &Stop) -> Result<Standing, StandingError> {
+    /// Whether this site is done, by digests and fingerprint, and by its signature if it must be signed with
+    /// a key: reads the input and the output whole, if the manifest gives reason to.
+    pub fn standing(
+        &self,
+        target: &Key,
+        signed_with: Option<&TrustedKey>,
+        stop: &Stop,
+    ) -> Result<Standing, StandingError> {
         let path = Manifest::path_for(&self.output);
         if !path.exists() {
             return Ok(Standing::Open);
         }
-        let (manifest, sha256) = match Manifest::read(&path) {
+        let read = Manifest::read_bytes(&path).and_then(|bytes| Ok((Manifest::parse(&path, &bytes)?, bytes)));
+        let (manifest, bytes) = match read {
             Ok(read) => read,
+            Err(error) => return Ok(Standing::Other(error.to_string())),
+        };
+        let signature = match signed_with.map(|key| key.check(&path, &bytes)).transpose() {
+            Ok(signature) => signature,
             Err(error) => return Ok(Standing::Other(error.to_string())),
         };
         let other = |what: &str| Ok(Standing::Other(format!("its manifest {what}")));
@@ -94,7 +106,8 @@ impl Site {
         if output_facts != facts(&manifest.output) {
             return other("describes other bytes than the output has");
         }
-        let manifest = ManifestFile { file: path.display().to_string(), sha256, signature: None };
+        let (file, sha256) = (path.display().to_string(), Sha256Digest::of(&bytes));
+        let manifest = ManifestFile { file, sha256, signature };
         Ok(Standing::Done(Box::new(RewrapReport { manifest: Some(manifest), ..report.clone() })))
     }
 

@@ -13,65 +13,44 @@ pub use import::{ImportConflict, ImportResult, ImportResultError};
 pub use page::page;
 
 use crate::manifest::Manifest;
-use crate::publish;
+use crate::report::SignatureFile;
 use crate::row::Sha256Digest;
-use std::io::{self, Read as _};
+use crate::signature::{self, PublicKeyId, TrustedKey};
 use std::path::Path;
-
-/// Bytes of a signature that are looked at; minisign's own limit is below.
-const SIGNATURE_BYTES_MAX: u64 = 64 << 10;
 
 /// What is known of a manifest's signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SignatureState {
-    /// None stands beside it.
+    /// None stands beside it, and nobody said that one must.
     Unsigned,
     /// One does; nobody said whom to trust.
     NotChecked {
         /// The key that it says it was made with.
-        key_id: String,
+        key_id: PublicKeyId,
     },
     /// It holds under the trusted key.
-    Good {
-        /// The trusted key.
-        key_id: String,
-        /// What the signer says with it.
-        comment: String,
-    },
-    /// It does not, or could not be looked at.
+    Good(SignatureFile),
+    /// It does not, is missing, or could not be looked at.
     Bad(String),
 }
 
 impl SignatureState {
-    /// Looks for a signature beside a manifest, in the format of minisign, and at whose it says it is.
-    /// Whether it holds is not found out here.
-    pub fn beside(manifest: &Path) -> SignatureState {
-        let mut name = manifest.as_os_str().to_owned();
-        name.push(".minisig");
-        let mut text = String::new();
-        let read = publish::open_regular(Path::new(&name))
-            .and_then(|file| file.take(SIGNATURE_BYTES_MAX).read_to_string(&mut text));
-        match read {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => SignatureState::Unsigned,
-            Err(error) => SignatureState::Bad(format!("the signature cannot be read: {error}")),
-            Ok(_) => match signing_key_id(&text) {
-                Some(key_id) => SignatureState::NotChecked { key_id },
-                None => SignatureState::Bad("the signature beside it is not one of minisign".into()),
-            },
-        }
+    /// Looks for the signature beside a manifest of these bytes: whether it holds under the trusted key,
+    /// or, without one, whose it says it is.
+    pub fn of(manifest: &Path, bytes: &[u8], trusted: Option<&TrustedKey>) -> SignatureState {
+        let found = match trusted {
+            Some(key) => key.check(manifest, bytes).map(SignatureState::Good),
+            None => signature::claimed_key(manifest).map(|claimed| {
+                claimed.map_or(SignatureState::Unsigned, |key_id| SignatureState::NotChecked { key_id })
+            }),
+        };
+        found.unwrap_or_else(|error| SignatureState::Bad(error.to_string()))
     }
-}
 
-/// The key that a signature says it was made with: its second line is the base64 of an algorithm's
-/// two bytes, the key's id in eight, and 64 of signature; minisign prints the id as a little-endian
-/// number.
-fn signing_key_id(signature: &str) -> Option<String> {
-    use base64::Engine as _;
-    let line = signature.lines().nth(1)?;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(line.trim()).ok()?;
-    let bytes: [u8; 74] = bytes.try_into().ok()?;
-    let id = bytes[2..10].try_into().expect("they are eight");
-    Some(format!("{:016X}", u64::from_le_bytes(id)))
+    /// Whether it is bad.
+    pub fn is_bad(&self) -> bool {
+        matches!(self, SignatureState::Bad(_))
+    }
 }
 
 /// One re-wrap of a record.

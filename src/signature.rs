@@ -174,6 +174,27 @@ pub fn path_for(manifest: &Path) -> PathBuf {
     name.into()
 }
 
+/// The key that the signature beside a manifest says it was made with; none if no signature is there.
+/// Whether it holds is not found out: that takes a key to trust ([`TrustedKey::check`]).
+pub fn claimed_key(manifest: &Path) -> Result<Option<PublicKeyId>, SignatureError> {
+    let path = path_for(manifest);
+    match read_beside(manifest, &path) {
+        Ok(text) => decode(&text).map(|(_, id)| Some(id)).ok_or(SignatureError::Format { path }),
+        Err(SignatureError::Missing { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The signature of a manifest, which stands at `path` or is missing.
+fn read_beside(manifest: &Path, path: &Path) -> Result<Vec<u8>, SignatureError> {
+    read_small(path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => {
+            SignatureError::Missing { manifest: manifest.into(), path: path.into() }
+        }
+        _ => SignatureError::Io { path: path.into(), source },
+    })
+}
+
 /// A public key that the operator trusts.
 #[derive(Debug, Clone)]
 pub struct TrustedKey {
@@ -219,12 +240,7 @@ impl TrustedKey {
     /// of them should be believed before.
     pub fn check(&self, manifest: &Path, bytes: &[u8]) -> Result<SignatureFile, SignatureError> {
         let path = path_for(manifest);
-        let text = read_small(&path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => {
-                SignatureError::Missing { manifest: manifest.into(), path: path.clone() }
-            }
-            _ => SignatureError::Io { path: path.clone(), source },
-        })?;
+        let text = read_beside(manifest, &path)?;
         let comment = self.check_text(manifest, bytes, &path, &text)?;
         let file = path.display().to_string();
         Ok(SignatureFile { file, public_key_id: self.id.clone(), trusted_comment: comment })

@@ -149,6 +149,11 @@ impl Signer {
         self.public.id()
     }
 
+    /// Its public half, which every signature of its is checked with.
+    pub fn public(&self) -> &TrustedKey {
+        &self.public
+    }
+
     /// Signs a manifest that is to stand under the given name. The trusted comment says when, which
     /// file and which bytes: what minisign says, and the digest that the operator may compare.
     pub fn sign(&self, manifest: &Path, bytes: &[u8]) -> Result<Signed, SignatureError> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// What stands before a message where other texts are about too: labels of tables, SQL. (Without
 /// white space; a text before it is written `"`.)
-const BEFORE: [&str; 30] = [
+const BEFORE: [&str; 31] = [
     "#[error(",
     "Usage(",
     "Usage(format!(",
@@ -18,6 +18,7 @@ const BEFORE: [&str; 30] = [
     "letcannot=||format!(",
     "Err(",
     "Err(format!(",
+    "No(format!(",
     "ok_or(",
     "letwhat=",
     "letwhat=format!(",

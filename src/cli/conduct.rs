@@ -1,15 +1,19 @@
 //! How a re-wrap is to be done, of one site or of a fleet: the flags that both have.
 
+use crate::keys::read_signer;
 use crate::process;
+use crate::status::Usage;
 use crate::warning::Warning;
 use clap::Args;
 use rekek::pipeline::OnFailure;
 use rekek::publish::Existing;
 use rekek::rewrap::Rules;
 use rekek::row::KeyId;
+use rekek::signer::Signer;
 use rekek::signing_key::SigningKeyCheck;
 use rekek::site_config::SiteConfig;
-use std::path::Path;
+use rekek::stop::Stop;
+use std::path::{Path, PathBuf};
 
 /// The arguments as typed.
 #[derive(Args)]
@@ -34,6 +38,11 @@ pub struct Conduct {
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     check_signing_keys: SigningKeyCheck,
 
+    /// Sign the manifest with this minisign secret key: writes OUTPUT.manifest.json.minisig; the passphrase of an
+    /// encrypted key is asked on the terminal, once
+    #[arg(long, value_name = "KEYFILE")]
+    pub sign: Option<PathBuf>,
+
     /// Threads to work with [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -53,6 +62,21 @@ impl Conduct {
     /// The rules of the re-wrap.
     pub fn rules(&self) -> Rules {
         Rules { trust_target: self.trust_target, signing_keys: self.check_signing_keys }
+    }
+
+    /// Refuses a signing key on standard input: that is the secrets'.
+    pub fn check_sign(&self) -> Result<(), Usage> {
+        match &self.sign {
+            Some(path) if path.as_os_str() == "-" => {
+                Err(Usage("the signing key cannot come from standard input; name its file".into()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The key that signs, if one is to; asks for its passphrase.
+    pub fn signer(&self, stop: &Stop) -> anyhow::Result<Option<Signer>> {
+        self.sign.as_deref().map(|path| read_signer(path, stop)).transpose()
     }
 
     /// Threads to work with.

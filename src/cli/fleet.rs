@@ -17,6 +17,8 @@ use rekek::manifest::{Manifest, OutputNames};
 use rekek::pipeline::{Destination, Job, Observer};
 use rekek::publish::{self, Existing, PublishError};
 use rekek::report::Failure;
+use rekek::signature;
+use rekek::signer::Signer;
 use rekek::stop::Stop;
 use rekek::table::Input;
 use serde::de::DeserializeOwned;
@@ -45,6 +47,12 @@ secrets.json (or .yaml, .yml) and site.toml; its output is rewrapped with the ex
 
 A site is done if its output's manifest is there and both files' digests and the target key's fingerprint are those \
 that it says. Run again, only the other sites are run.
+
+With --sign every manifest is signed with that key, whose passphrase is asked once, before the first site; and a site is \
+done only if the signature beside its manifest holds under it. One that is done in all but that is not done, and is told \
+so: sign its manifest with `minisign -S`, or re-wrap it once more with --force.
+
+    rekek fleet fleet.toml --sign rotation.key
 
 Exit status: 0 all sites are done; 1 a site could not be done (whatever the others did); 2 usage; 3 all ran to the \
 end and in some rows failed; 130 interrupted.";
@@ -86,11 +94,12 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         Warning::StrayTable { path: path.clone() }.say();
     }
     arguments.check_paths(&plan)?;
+    let signer = arguments.conduct.signer(stop)?;
     let begun = Instant::now();
     let mut sites = Vec::with_capacity(plan.entries.len());
     let mut report_failed = None;
     for entry in &plan.entries {
-        let site = arguments.site(entry, stop);
+        let site = arguments.site(entry, signer.as_ref(), stop);
         if let Err(error) = arguments.write_site_report(&site) {
             report_failed.get_or_insert(error);
         }
@@ -110,7 +119,7 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     match (arguments.json, arguments.quiet) {
         (_, true) => {}
         (true, _) => people::print_document(&json)?,
-        (false, _) => people::print(&table(&report))?,
+        (false, _) => people::print(&table(&report, signer.as_ref()))?,
     }
     report_failed.map_or(Ok(()), Err)?;
     end(&report)
@@ -119,12 +128,16 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
 impl Arguments {
     /// Refuses, before anything runs, a file that would be written twice, or read and written.
     fn check_paths(&self, plan: &Plan) -> anyhow::Result<()> {
+        self.conduct.check_sign()?;
         let mut read = HashMap::new();
         let mut reads = |path: &Path, what: String| {
             read.insert(WhichFile::at(path), what);
         };
         if self.plan.is_file() {
             reads(&self.plan, "the plan".to_owned());
+        }
+        if let Some(path) = &self.conduct.sign {
+            reads(path, "the signing key".to_owned());
         }
         for (name, site) in plan.sites() {
             reads(&site.input, format!("the input of site {name}"));
@@ -150,7 +163,10 @@ impl Arguments {
         };
         for (name, site) in plan.sites() {
             writes(&site.output, format!("the output of site {name}"))?;
-            writes(&Manifest::path_for(&site.output), format!("the manifest of the output of site {name}"))?;
+            let manifest = Manifest::path_for(&site.output);
+            writes(&manifest, format!("the manifest of the output of site {name}"))?;
+            // Written, or removed where an older output's was.
+            writes(&signature::path_for(&manifest), format!("the signature of the output of site {name}"))?;
         }
         if let Some(path) = &self.report {
             paths::refuse_dashes(&[("the report", path.as_path())])?;
@@ -191,7 +207,7 @@ impl Arguments {
     }
 
     /// One site, from its keys to its report. Whatever goes wrong is its own.
-    fn site(&self, entry: &Entry, stop: &Stop) -> SiteReport {
+    fn site(&self, entry: &Entry, signer: Option<&Signer>, stop: &Stop) -> SiteReport {
         let mut report = SiteReport {
             site: entry.name.clone(),
             outcome: SiteOutcome::NotReached,
@@ -203,7 +219,7 @@ impl Arguments {
             return report;
         }
         let result = match &entry.site {
-            Ok(site) => self.rewrap(site, stop, &mut report),
+            Ok(site) => self.rewrap(site, signer, stop, &mut report),
             Err(missing) => Err(missing.clone().into()),
         };
         match result {
@@ -218,7 +234,13 @@ impl Arguments {
     }
 
     /// The site's keys live in here: they are wiped before the next site's are read.
-    fn rewrap(&self, site: &Site, stop: &Stop, report: &mut SiteReport) -> anyhow::Result<SiteOutcome> {
+    fn rewrap(
+        &self,
+        site: &Site,
+        signer: Option<&Signer>,
+        stop: &Stop,
+        report: &mut SiteReport,
+    ) -> anyhow::Result<SiteOutcome> {
         let vault_key =
             site.vault_keys.iter().map(|(id, path)| VaultKey { id: id.clone(), path: path.clone() });
         let keys = KeyArguments { secrets: site.secrets.clone(), vault_key: vault_key.collect() };
@@ -230,7 +252,7 @@ impl Arguments {
         let key = &keyring.keys()[target];
         report.target_key_fingerprint = Some(key.fingerprint().to_owned());
         let existing = self.conduct.existing();
-        match site.standing(key, stop)? {
+        match site.standing(key, signer.map(Signer::public), stop)? {
             // A dry run tells too whether the output could be written.
             Standing::Open => OutputNames::new(&site.output, None).check(existing)?,
             Standing::Done(made) if made.counts.rows_failed == 0 => {
@@ -263,7 +285,7 @@ impl Arguments {
             output_format: site.output_format,
             compression: site.compression,
             manifest: None,
-            signer: None,
+            signer,
             existing,
             keyring: &keyring,
             target,
@@ -330,7 +352,7 @@ fn end(report: &FleetReport) -> anyhow::Result<Outcome> {
 }
 
 /// The report for people: a line a site, and the sums.
-fn table(report: &FleetReport) -> Report {
+fn table(report: &FleetReport, signer: Option<&Signer>) -> Report {
     let mut grid = Grid::new(["site", "", "rows", "updated", "skipped", "failed", "target key"]);
     for site in &report.site_reports {
         let how = match site.outcome {
@@ -355,6 +377,9 @@ fn table(report: &FleetReport) -> Report {
     let sites = &report.sites;
     let mut table = Report::default();
     table.line("plan", report.plan.clone());
+    if let Some(signer) = signer.filter(|_| !report.dry_run) {
+        table.line("signed with key", signer.public_key_id().to_string());
+    }
     table.count("sites", sites.sites);
     table.count(if report.dry_run { "  rehearsed" } else { "  re-wrapped" }, sites.sites_done);
     table.count("  done before", sites.sites_done_before);

@@ -1,17 +1,28 @@
 //! `rekek report`: manifests → a change record.
 
 use crate::paths;
-use crate::people::{self, Report};
+use crate::people::{self, Report, count};
 use crate::status::{Outcome, Usage};
+use crate::trusted::TrustedKeyArgument;
 use anyhow::Context as _;
 use clap::Args;
 use rekek::manifest::Manifest;
 use rekek::publish::{self, Existing};
 use rekek::record::{ImportResult, Rewrap, SignatureState, page};
+use rekek::row::Sha256Digest;
+use rekek::signature::TrustedKey;
 use std::path::{Path, PathBuf};
+
+const AFTER_HELP: &str = "\
+Without --trusted-key the record says whose signature stands beside each manifest, and that it was not checked. With it \
+each manifest has to be signed with that key: the record says which are and which are not, and why, and the exit status \
+is 3 if one is not.
+
+    rekek report out.csv.manifest.json -o record.html --trusted-key rotation.pub";
 
 /// The arguments as typed.
 #[derive(Args)]
+#[command(after_help = AFTER_HELP)]
 pub struct Arguments {
     /// Manifests of re-wraps; several make a record of a fleet
     #[arg(required = true, value_name = "MANIFEST")]
@@ -24,6 +35,9 @@ pub struct Arguments {
     /// The report of an import (`rekek-site import --report`) of one of the outputs [repeatable]
     #[arg(long, value_name = "FILE")]
     import: Vec<PathBuf>,
+
+    #[command(flatten)]
+    trusted_key: TrustedKeyArgument,
 
     /// Replace a record that is there already
     #[arg(long)]
@@ -38,8 +52,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     if !to_stdout {
         publish::check(&arguments.output, existing)?;
     }
-    let mut rewraps =
-        arguments.manifests.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    let trusted = arguments.trusted_key.load()?;
+    let rewraps = arguments.manifests.iter().map(|path| read(path, trusted.as_ref()));
+    let mut rewraps = rewraps.collect::<anyhow::Result<Vec<_>>>()?;
     for path in &arguments.import {
         let import = ImportResult::read(path)?;
         let at = import.find(&rewraps).with_context(|| {
@@ -56,21 +71,29 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let html = page(&rewraps)?;
     if to_stdout {
         people::print_document(&html)?;
+    } else {
+        publish::publish_bytes(&arguments.output, html.as_bytes(), existing)?;
+        let mut table = Report::default();
+        table.line("record", arguments.output.display().to_string());
+        table.count("re-wraps", rewraps.len() as u64);
+        people::print(&table)?;
+    }
+    let bad = rewraps.iter().filter(|rewrap| trusted.is_some() && rewrap.signature.is_bad()).count();
+    if bad == 0 {
         return Ok(Outcome::Done);
     }
-    publish::publish_bytes(&arguments.output, html.as_bytes(), existing)?;
-    let mut table = Report::default();
-    table.line("record", arguments.output.display().to_string());
-    table.count("re-wraps", rewraps.len() as u64);
-    people::print(&table)?;
-    Ok(Outcome::Done)
+    let [bad, all] = [bad, rewraps.len()].map(|n| count(n as u64));
+    Ok(Outcome::No(format!(
+        "{bad} of {all} manifests are not signed with the trusted key: the record says why"
+    )))
 }
 
 impl Arguments {
     fn check_paths(&self) -> Result<(), Usage> {
         let read = self.manifests.iter().map(|path| ("a manifest", path.clone()));
+        let read = read.chain(self.import.iter().map(|path| ("an import's report", path.clone())));
         let read: Vec<_> =
-            read.chain(self.import.iter().map(|path| ("an import's report", path.clone()))).collect();
+            read.chain(self.trusted_key.path().map(|path| ("the trusted key", path))).collect();
         if self.output.as_os_str() == "-" {
             return paths::refuse_redirected(&read);
         }
@@ -78,9 +101,13 @@ impl Arguments {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Rewrap> {
-    let (manifest, sha256) = Manifest::read(path)?;
-    let file = path.display().to_string();
-    let signature = SignatureState::beside(path);
-    Ok(Rewrap { file, sha256, manifest, signature, import: None })
+fn read(path: &Path, trusted: Option<&TrustedKey>) -> anyhow::Result<Rewrap> {
+    let bytes = Manifest::read_bytes(path)?;
+    Ok(Rewrap {
+        file: path.display().to_string(),
+        sha256: Sha256Digest::of(&bytes),
+        signature: SignatureState::of(path, &bytes, trusted),
+        manifest: Manifest::parse(path, &bytes)?,
+        import: None,
+    })
 }

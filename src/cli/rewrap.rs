@@ -1,7 +1,7 @@
 //! `rekek rewrap`: arguments → a job, its report for people.
 
 use crate::conduct::{Conduct, target_of};
-use crate::keys::{KeyArguments, read_signer};
+use crate::keys::KeyArguments;
 use crate::people::{self, Cell, Grid, Report, Tone, count};
 use crate::progress::{Progress, ProgressArgument, When};
 use crate::status::{Outcome, Usage};
@@ -68,11 +68,6 @@ pub struct Arguments {
     /// Where the manifest goes [default: OUTPUT.manifest.json]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
-
-    /// Sign the manifest with this minisign secret key: writes OUTPUT.manifest.json.minisig; the passphrase of an
-    /// encrypted key is asked on the terminal
-    #[arg(long, value_name = "KEYFILE")]
-    sign: Option<PathBuf>,
 
     /// Write every failure to this file, a JSON object a line, for instance failures.jsonl
     #[arg(long, value_name = "FILE")]
@@ -160,14 +155,12 @@ impl Arguments {
         let mut read = vec![("the input", self.input.clone())];
         read.push(("the input's manifest", Manifest::path_for(&self.input)));
         read.extend(self.keys.paths().map(|path| ("a secrets file", path.to_owned())));
-        read.extend(self.sign.iter().map(|path| ("the signing key", path.clone())));
+        read.extend(self.conduct.sign.iter().map(|path| ("the signing key", path.clone())));
         read.extend(self.site_config.iter().map(|path| ("the site configuration", path.clone())));
         read.extend(self.orgs_file.iter().map(|path| ("the file of organizations", path.clone())));
         paths::refuse_dashes(&written)?;
-        if self.sign.as_ref().is_some_and(|path| path.as_os_str() == "-") {
-            return Err(Usage("the signing key cannot come from standard input; name its file".into()));
-        }
-        if self.sign.is_some() && manifest.is_none() && !self.conduct.dry_run {
+        self.conduct.check_sign()?;
+        if self.conduct.sign.is_some() && manifest.is_none() && !self.conduct.dry_run {
             let what = "there is no manifest to sign where the output goes to standard output; name one with --manifest";
             return Err(Usage(what.into()));
         }
@@ -241,7 +234,7 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     let keyring = arguments.keys.load(stop)?;
     let target = keyring.target(&arguments.target()?)?;
     // After the secrets: what feeds them through a pipe may itself ask on the terminal.
-    let signer = arguments.sign.as_deref().map(|path| read_signer(path, stop)).transpose()?;
+    let signer = arguments.conduct.signer(stop)?;
     let job = Job {
         input: arguments.input(),
         input_format: arguments.input_format,

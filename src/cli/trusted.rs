@@ -15,7 +15,6 @@ pub struct TrustedKeyArgument {
 
 impl TrustedKeyArgument {
     /// The file, if it is one.
-    #[allow(dead_code)] // rekek writes no file beside the key.
     pub fn path(&self) -> Option<PathBuf> {
         let argument = self.trusted_key.as_ref()?;
         argument.parse::<TrustedKey>().is_err().then(|| argument.into())

@@ -169,7 +169,7 @@ impl Section {
         let told = |id: &str| manifest.keys.iter().find(|key| key.key_id.as_str() == id);
         let fields = fields_by_key(report, target);
         let contradictions = contradictions(manifest);
-        let (signature, signature_short, signature_bad) = signature(&rewrap.signature);
+        let (signature, signature_short) = signature(&rewrap.signature);
         let import = rewrap.import.as_ref().map(|import| ImportSection::of(import, rewrap));
         let complete = counts.rows_failed == 0;
         let rows = quantity(counts.rows_examined, "row");
@@ -194,7 +194,7 @@ impl Section {
             name: shown(rewrap.file.strip_suffix(".manifest.json").unwrap_or(&rewrap.file)),
             good: complete
                 && contradictions.is_empty()
-                && !signature_bad
+                && !rewrap.signature.is_bad()
                 && import.as_ref().is_none_or(|import| import.good),
             verdict,
             contradictions,
@@ -340,18 +340,18 @@ fn scope(manifest: &Manifest) -> String {
     format!("{} selected: {}{more}", count(scope.len() as u64), named.join(", "))
 }
 
-/// In full, in short, and whether it is bad.
-fn signature(state: &SignatureState) -> (String, &'static str, bool) {
+/// In full, and in short.
+fn signature(state: &SignatureState) -> (String, &'static str) {
     match state {
-        SignatureState::Unsigned => ("none is beside the manifest".into(), "none", false),
+        SignatureState::Unsigned => ("none is beside the manifest".into(), "none"),
         SignatureState::NotChecked { key_id } => {
-            (format!("signed by key id {}, not checked", shown(key_id)), "not checked", false)
+            (format!("signed by key id {key_id}, not checked"), "not checked")
         }
-        SignatureState::Good { key_id, comment } => {
-            let comment = shown(comment);
-            (format!("✓ good, by the trusted key {} ({comment})", shown(key_id)), "✓ good", false)
+        SignatureState::Good(file) => {
+            let comment = shown(&file.trusted_comment.replace('\t', " "));
+            (format!("✓ good, by the trusted key {} ({comment})", file.public_key_id), "✓ good")
         }
-        SignatureState::Bad(why) => (format!("✗ bad: {}", shown(why)), "✗ bad", true),
+        SignatureState::Bad(why) => (format!("✗ bad: {}", shown(why)), "✗ bad"),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Many sites in one go: what fails is its own, and only what is not done is run again.
 
+use crate::signature::{encrypt_cheaply, key_id, minisign};
 use crate::support::Site as Folder;
+use crate::terminal::Terminal;
 use rekek::report::RewrapReport;
 use serde_json::{Value, json};
 use std::os::unix::fs::MetadataExt as _;
@@ -393,4 +395,109 @@ fn a_signal_ends_the_fleet_and_the_same_command_goes_on() {
     let run = fleet.rekek(line);
     assert_eq!((run.status, run.stderr.as_str()), (0, ""));
     assert_eq!(outcomes(&run.json()), [("a", "done_before"), ("b", "done"), ("c", "done")]);
+}
+
+/// Two sites, and two key pairs of minisign's beside their folders.
+fn fleet_with_signing_keys() -> Folder {
+    let fleet = fleet_of(&["a", "b"]);
+    for key in ["a", "b"] {
+        minisign(&fleet, &format!("-G -W -s {key}.key -p {key}.pub"));
+    }
+    fleet
+}
+
+#[test]
+fn every_site_is_signed_and_one_without_its_signature_is_not_done() {
+    let fleet = fleet_with_signing_keys();
+    let id = key_id(&fleet, "a.pub");
+    let before = fleet.path("a").read_dir().unwrap().count();
+    let run = fleet.rekek("fleet . --dry-run --sign a.key");
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    assert_eq!(fleet.path("a").read_dir().unwrap().count(), before, "a dry run writes no signature");
+
+    let run = fleet.rekek("fleet . --json --sign a.key");
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    let signed_with = |report: &Value, site: usize| {
+        report["site_reports"][site]["report"]["manifest"]["signature"]["public_key_id"].clone()
+    };
+    for (site, name) in ["a", "b"].into_iter().enumerate() {
+        assert_eq!(signed_with(&run.json(), site), id.as_str());
+        minisign(&fleet, &format!("-V -H -q -m {name}/rewrapped.csv.manifest.json -p a.pub"));
+        fleet.rekek(&format!("verify {name}/rewrapped.csv --trusted-key a.pub")).good();
+    }
+    let again = fleet.rekek("fleet . --json --sign a.key").json();
+    assert_eq!(outcomes(&again), [("a", "done_before"), ("b", "done_before")]);
+    assert_eq!(signed_with(&again, 0), id.as_str());
+    // Who does not ask for signatures is not held up by them.
+    assert_eq!(outcomes(&fleet.rekek("fleet . --json").json()), [("a", "done_before"), ("b", "done_before")]);
+
+    let signature = "a/rewrapped.csv.manifest.json.minisig";
+    let b = fleet.path("b/rewrapped.csv").metadata().unwrap().ino();
+    let exists =
+        "rekek: site a: ./a/rewrapped.csv exists already; choose another name, or --force to replace it (";
+    let not_done = |why: &str| {
+        let files = [signature, "a/rewrapped.csv"].map(|name| std::fs::read(fleet.path(name)).ok());
+        let run = fleet.rekek("fleet . --json --sign a.key");
+        assert_eq!((run.status, outcomes(&run.json())), (1, vec![("a", "not_done"), ("b", "done_before")]));
+        let said = run.stderr.lines().next().unwrap();
+        assert!(said.starts_with(exists) && said.contains(why), "{said}");
+        assert_eq!([signature, "a/rewrapped.csv"].map(|name| std::fs::read(fleet.path(name)).ok()), files);
+    };
+    std::fs::remove_file(fleet.path(signature)).unwrap();
+    not_done("./a/rewrapped.csv.manifest.json is not signed");
+    minisign(&fleet, "-S -s b.key -m a/rewrapped.csv.manifest.json");
+    not_done(&format!("is signed with the key {}, not with the trusted key {id}", key_id(&fleet, "b.pub")));
+    fleet.write(signature, "hello");
+    not_done("is not a minisign signature");
+    // Either of the two ways that the help names.
+    minisign(&fleet, "-S -s a.key -m a/rewrapped.csv.manifest.json");
+    let run = fleet.rekek("fleet . --sign a.key");
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    assert!(run.stdout.contains(&format!("signed with key      {id}\n")), "{}", run.stdout);
+    std::fs::remove_file(fleet.path(signature)).unwrap();
+    let run = fleet.rekek("fleet . --json --sign a.key --force");
+    assert_eq!((run.status, outcomes(&run.json())), (0, vec![("a", "done"), ("b", "done_before")]));
+    minisign(&fleet, "-V -H -q -m a/rewrapped.csv.manifest.json -p a.pub");
+    assert_eq!(fleet.path("b/rewrapped.csv").metadata().unwrap().ino(), b);
+}
+
+#[test]
+fn the_passphrase_of_a_fleet_is_asked_once() {
+    let fleet = fleet_with_signing_keys();
+    encrypt_cheaply(&fleet);
+    let mut terminal = Terminal::start(&fleet.command("fleet . --quiet --sign a.key"), "/dev/null");
+    terminal.wait_for("passphrase of a.key: ");
+    terminal.type_in("horse\n");
+    let ended = terminal.end();
+    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
+    assert_eq!(ended.shown, "passphrase of a.key: \r\n");
+    for name in ["a", "b"] {
+        minisign(&fleet, &format!("-V -H -q -m {name}/rewrapped.csv.manifest.json -p a.pub"));
+    }
+}
+
+#[test]
+fn a_signing_key_that_clashes_or_is_none_ends_a_fleet_before_its_first_site() {
+    let fleet = fleet_with_signing_keys();
+    let signature = "a/rewrapped.csv.manifest.json.minisig";
+    std::fs::copy(fleet.path("a.key"), fleet.path(signature)).unwrap();
+    let key = format!("--force --sign {signature}");
+    let report = format!("--force --sign a.key --report {signature}");
+    for (line, status, told) in [
+        ("--sign -", 2, "the signing key cannot come from standard input; name its file"),
+        ("--sign a.pub", 1, "a.pub is not a minisign secret key"),
+        ("--sign a.key --force --report a.key", 2, "the report, a.key, is also the signing key"),
+        (
+            &key,
+            2,
+            "the signature of the output of site a, ./a/rewrapped.csv.manifest.json.minisig, is also the signing key",
+        ),
+        (&report, 2, "is also the signature of the output of site a"),
+    ] {
+        let run = fleet.rekek(&format!("fleet . {line}"));
+        assert_eq!((run.status, run.stdout.as_str()), (status, ""), "{line}: {}", run.stderr);
+        assert!(run.stderr.contains(told), "{line}: {}", run.stderr);
+        assert!(!fleet.path("a/rewrapped.csv").exists() && !fleet.path("b/rewrapped.csv").exists());
+    }
+    assert_eq!(fleet.read(signature), fleet.read("a.key"));
 }

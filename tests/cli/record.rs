@@ -1,5 +1,6 @@
 //! The change record: one page, whole in itself, that repeats what manifests say and runs nothing of it.
 
+use crate::signature::{key_id, minisign};
 use crate::support::Site;
 use serde_json::{Value, json};
 
@@ -293,23 +294,108 @@ fn what_is_no_manifest_of_a_rewrap_is_refused() {
     }
 }
 
+/// The site with two key pairs, and a second output, which nobody signed.
+fn signed() -> Site {
+    let site = Site::sample();
+    for key in ["a", "b"] {
+        minisign(&site, &format!("-G -W -s {key}.key -p {key}.pub"));
+    }
+    site.rekek(&format!("{REWRAP} -o out.csv --sign a.key")).good();
+    site.rekek(&format!("{REWRAP} -o other.csv")).good();
+    site
+}
+
 #[test]
-fn a_signature_beside_a_manifest_is_named_and_not_trusted() {
+fn a_signature_beside_a_manifest_is_named_as_minisign_names_it_and_not_trusted() {
     use base64::Engine as _;
-    let (site, _) = rotated();
-    let mut signature = b"ED\x01\x23\x45\x67\x89\xab\xcd\xef".to_vec();
-    signature.extend([7; 64]);
-    let line = base64::engine::general_purpose::STANDARD.encode(signature);
+    let site = signed();
+    let shown = |site: &Site| text(&site.rekek("report out.csv.manifest.json -o -").good());
+    let said = shown(&site);
+    assert!(said.contains(&format!("signed by key id {}, not checked", key_id(&site, "a.pub"))), "{said}");
+
+    // A key whose id begins with zeros, of which minisign prints none.
     let beside = "out.csv.manifest.json.minisig";
-    for (file, expected) in [
-        (
-            format!("untrusted comment: x\n{line}\ntrusted comment: y\nz\n"),
-            "signed by key id EFCDAB8967452301, not checked",
-        ),
-        ("no signature".to_owned(), "✗ bad: the signature beside it is not one of minisign"),
+    let signature = site.read(beside);
+    let mut lines: Vec<_> = signature.lines().map(str::to_owned).collect();
+    let standard = base64::engine::general_purpose::STANDARD;
+    let mut bytes = standard.decode(&lines[1]).unwrap();
+    bytes[2..10].copy_from_slice(&[0xe1, 0xe3, 0xb1, 0xab, 0x9c, 0xd9, 0x0e, 0x00]);
+    lines[1] = standard.encode(bytes);
+    site.write(beside, lines.join("\n") + "\n");
+    let said = shown(&site);
+    assert!(said.contains("signed by key id ED99CABB1E3E1, not checked"), "{said}");
+    let mut minisign = std::process::Command::new("minisign");
+    minisign.args(["-V", "-m", "out.csv.manifest.json", "-p", "a.pub"]).current_dir(site.path(""));
+    let output = minisign.output().unwrap();
+    let theirs =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success() && theirs.contains(" ED99CABB1E3E1"), "{theirs}");
+
+    site.write(beside, "no signature");
+    let said = shown(&site);
+    assert!(said.contains("✗ bad: out.csv.manifest.json.minisig is not a minisign signature"), "{said}");
+    std::fs::remove_file(site.path(beside)).unwrap();
+    assert!(shown(&site).contains("none is beside the manifest"));
+}
+
+#[test]
+fn with_a_trusted_key_each_signature_is_good_or_bad() {
+    let site = signed();
+    let [a, b] = ["a.pub", "b.pub"].map(|name| key_id(&site, name));
+    let manifest = site.read("out.csv.manifest.json");
+    let spelled = site.read("a.pub").lines().nth(1).unwrap().to_owned();
+    let good = format!("✓ good, by the trusted key {a} (timestamp:");
+    for key in ["a.pub", &spelled] {
+        let html = site.rekek(&format!("report out.csv.manifest.json -o - --trusted-key {key}")).good();
+        self_contained(&html);
+        let said = text(&html);
+        assert!(
+            said.contains(&good) && said.contains(" file:out.csv.manifest.json hashed sha256:"),
+            "{said}"
+        );
+    }
+    let bad = |line: &str, summary: &str, told: &str| {
+        let run = site.rekek(&format!("report {line} -o -"));
+        let end =
+            format!("rekek: {summary} manifests are not signed with the trusted key: the record says why\n");
+        assert_eq!((run.status, run.stderr.as_str()), (3, end.as_str()), "{line}");
+        self_contained(&run.stdout);
+        let said = text(&run.stdout);
+        assert!(said.contains(&format!("✗ bad: {told}")), "{told}: {said}");
+        said
+    };
+    let other = format!("out.csv.manifest.json is signed with the key {a}, not with the trusted key {b}");
+    bad("out.csv.manifest.json --trusted-key b.pub", "1 of 1", &other);
+    let both = "out.csv.manifest.json other.csv.manifest.json --trusted-key a.pub";
+    let said = bad(
+        both,
+        "1 of 2",
+        "other.csv.manifest.json is not signed, other.csv.manifest.json.minisig is not there",
+    );
+    assert!(said.contains(&good) && said.contains("✗ 1 of 2 have something to look at"), "{said}");
+
+    // What the real minisign signs afterwards is as good.
+    minisign(&site, "-S -s a.key -m other.csv.manifest.json");
+    let said = text(&site.rekek(&format!("report {both} -o -")).good());
+    assert_eq!(said.matches(&good).count(), 2, "{said}");
+    assert!(said.contains("✓ All 2 are whole"), "{said}");
+
+    site.write("out.csv.manifest.json", manifest.replacen("\"created_at\": \"2", "\"created_at\": \"3", 1));
+    let altered = "out.csv.manifest.json is not the manifest that was signed";
+    bad("out.csv.manifest.json --trusted-key a.pub", "1 of 1", altered);
+    // The record is there all the same: it is what says why.
+    let run = site.rekek("report out.csv.manifest.json --trusted-key a.pub -o record.html");
+    assert_eq!(run.status, 3);
+    assert!(run.stdout.starts_with("record") && site.read("record.html").contains(altered));
+
+    for (line, status, told) in [
+        ("--trusted-key a.key -o r.html", 1, "a.key is not a minisign public key"),
+        ("--trusted-key none.pub -o r.html", 1, "cannot read the trusted key none.pub"),
+        ("--trusted-key a.pub -o a.pub --force", 2, "the record a.pub is also the trusted key"),
     ] {
-        site.write(beside, file);
-        let html = site.rekek("report out.csv.manifest.json -o -").good();
-        assert!(text(&html).contains(expected), "{expected}: {}", text(&html));
+        let run = site.rekek(&format!("report out.csv.manifest.json {line}"));
+        assert_eq!((run.status, run.stdout.as_str()), (status, ""), "{line}");
+        assert!(run.stderr.contains(told), "{line}: {}", run.stderr);
+        assert!(!site.path("r.html").exists());
     }
 }

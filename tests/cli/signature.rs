@@ -51,7 +51,7 @@ fn public_key(site: &Site, name: &str) -> String {
 }
 
 /// The id of a key, as minisign wrote it into the comment of its file.
-fn key_id(site: &Site, name: &str) -> String {
+pub fn key_id(site: &Site, name: &str) -> String {
     site.read(name).lines().next().unwrap().rsplit(' ').next().unwrap().to_owned()
 }
 
@@ -252,7 +252,7 @@ fn a_passphrase_is_asked_on_the_terminal_and_not_shown() {
 
 /// `a.key` under the passphrase `horse`, with scrypt as cheap as the format has it: a second for
 /// each wrong passphrase would be too long. (minisign opens it as well: see below.)
-fn encrypt_cheaply(site: &Site) {
+pub fn encrypt_cheaply(site: &Site) {
     use blake2::{Blake2b256, Digest as _};
     let standard = base64::engine::general_purpose::STANDARD;
     let mut key = standard.decode(site.read("a.key").lines().nth(1).unwrap()).unwrap();

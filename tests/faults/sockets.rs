@@ -33,6 +33,7 @@ fn no_command_opens_a_socket_or_starts_a_program() {
         "completions bash",
         "man pages",
         "generate -o made.arrow --orgs 3 --secrets secrets.json --under kv1",
+        "bench --rows 20 --rounds 1 --plot bench.svg",
     ] {
         let calls = strace::run(&site, CALLS, &[], line).calls();
         assert_eq!(calls[0].name, "execve", "the program itself");
