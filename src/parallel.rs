@@ -387,10 +387,13 @@ mod tests {
             let most = AtomicUsize::new(0);
             let mut left = 40;
             let source = || {
+                if left == 0 {
+                    return Ok::<_, Error>(None);
+                }
+                left -= 1;
                 let now = in_work.fetch_add(1, Ordering::SeqCst) + 1;
                 most.fetch_max(now, Ordering::SeqCst);
-                left -= 1;
-                Ok::<_, Error>((left > 0).then_some(Large))
+                Ok(Some(Large))
             };
             let work = |(): &mut (), item| {
                 std::thread::sleep(Duration::from_millis(1));

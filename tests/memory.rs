@@ -63,7 +63,7 @@ fn a_row_of_64_mib_still_works() {
         println!("{from} to {to}: peak {kib} KiB");
         assert!(kib <= 1 << 20, "{from} to {to} took {kib} KiB for a row of {} bytes", text.len());
     }
-    peak(folder, "verify 5.csv --source 1.csv --secrets s.json --to kv2");
+    peak(folder, "verify 5.csv --source 4.arrows --secrets s.json --to kv2");
 }
 
 /// Rows of half a megabyte: what is in work at once is bounded in bytes, not only in rows.

@@ -5,7 +5,7 @@ use super::memory::{FromStart, MemoryFile};
 use super::{RunningDigest, TableError, TableReader, TableWriter, arrow, csv, parquet};
 use crate::stop::Stop;
 use ::arrow::datatypes::SchemaRef;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -162,7 +162,7 @@ fn open_file(path: &Path) -> Result<(File, bool), TableError> {
 /// waits for its bytes. A regular file takes no notice of the flag.
 fn open_unblocked(path: &Path) -> io::Result<(File, Metadata)> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let file = File::from(rustix::fs::openat(CWD, path, flags, Mode::empty())?);
     let metadata = file.metadata()?;
     Ok((file, metadata))
 }
