@@ -1,7 +1,7 @@
 //! Many sites in one go: what fails is its own, and only what is not done is run again.
 
-use crate::signature::{encrypt_cheaply, key_id, minisign};
-use crate::support::Site as Folder;
+use crate::signature::key_id;
+use crate::support::{Site as Folder, encrypt_cheaply, minisign};
 use crate::terminal::Terminal;
 use rekek::report::RewrapReport;
 use serde_json::{Value, json};
@@ -464,7 +464,7 @@ fn every_site_is_signed_and_one_without_its_signature_is_not_done() {
 #[test]
 fn the_passphrase_of_a_fleet_is_asked_once() {
     let fleet = fleet_with_signing_keys();
-    encrypt_cheaply(&fleet);
+    encrypt_cheaply(&fleet, "a.key", "horse");
     let mut terminal = Terminal::start(&fleet.command("fleet . --quiet --sign a.key"), "/dev/null");
     terminal.wait_for("passphrase of a.key: ");
     terminal.type_in("horse\n");

@@ -1,7 +1,7 @@
 //! The change record: one page, whole in itself, that repeats what manifests say and runs nothing of it.
 
-use crate::signature::{key_id, minisign};
-use crate::support::Site;
+use crate::signature::key_id;
+use crate::support::{Site, minisign};
 use serde_json::{Value, json};
 
 const REWRAP: &str = "rewrap export.csv --secrets secrets.json --to kv2 --quiet";

@@ -1,35 +1,16 @@
 //! Signed manifests, beside the real minisign: what one signs the other verifies.
 
-use crate::support::{Ran, Site, Table};
+use crate::support::{Ran, Site, Table, encrypt_cheaply, minisign, minisign_with_input};
 use crate::terminal::Terminal;
 use base64::Engine as _;
 use rekek::row::Sha256Digest;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const REWRAP: &str = "rewrap export.csv -o out.csv --secrets secrets.json --site-config site.toml";
 const SIGNATURE: &str = "out.csv.manifest.json.minisig";
 const VERIFY: &str = "verify out.csv --trusted-key a.pub --json";
-
-/// minisign, run in the folder; its standard output.
-#[track_caller]
-pub fn minisign(site: &Site, line: &str) -> String {
-    minisign_with_input(site, line, "")
-}
-
-#[track_caller]
-fn minisign_with_input(site: &Site, line: &str, input: &str) -> String {
-    use std::io::Write as _;
-    let mut command = Command::new("minisign");
-    command.args(line.split_whitespace()).current_dir(site.path(""));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("minisign is installed by scripts/test");
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// The sample site with a key pair of minisign's, without passphrase: `a.key`, `a.pub`.
 fn site() -> Site {
@@ -250,29 +231,10 @@ fn a_passphrase_is_asked_on_the_terminal_and_not_shown() {
     assert_eq!(site.rekek(VERIFY).status, 0);
 }
 
-/// `a.key` under the passphrase `horse`, with scrypt as cheap as the format has it: a second for
-/// each wrong passphrase would be too long. (minisign opens it as well: see below.)
-pub fn encrypt_cheaply(site: &Site) {
-    use blake2::{Blake2b256, Digest as _};
-    let standard = base64::engine::general_purpose::STANDARD;
-    let mut key = standard.decode(site.read("a.key").lines().nth(1).unwrap()).unwrap();
-    let sum = Blake2b256::new().chain_update(&key[..2]).chain_update(&key[54..126]).finalize();
-    key[126..].copy_from_slice(&sum);
-    key[2..4].copy_from_slice(b"Sc");
-    key[6..38].fill(7);
-    key[38..46].copy_from_slice(&32_768u64.to_le_bytes());
-    key[46..54].copy_from_slice(&(16u64 << 20).to_le_bytes());
-    let mut stream = [0; 104];
-    // 32768 operations: N = 2^10, r = 8, p = 1.
-    scrypt::scrypt(b"horse", &[7; 32], &scrypt::Params::new(10, 8, 1).unwrap(), &mut stream).unwrap();
-    key[54..].iter_mut().zip(stream).for_each(|(byte, mask)| *byte ^= mask);
-    site.write("a.key", format!("untrusted comment: cheap\n{}\n", standard.encode(key)));
-}
-
 #[test]
 fn a_wrong_passphrase_or_none_ends_the_run_before_it_begins() {
     let site = site();
-    encrypt_cheaply(&site);
+    encrypt_cheaply(&site, "a.key", "horse");
     site.write("message", "hello");
     minisign_with_input(&site, "-S -m message -s a.key", "horse\n");
     minisign(&site, "-V -q -m message -p a.pub");
@@ -308,7 +270,7 @@ fn a_wrong_passphrase_or_none_ends_the_run_before_it_begins() {
 #[test]
 fn without_a_terminal_an_encrypted_key_is_an_error() {
     let site = site();
-    encrypt_cheaply(&site);
+    encrypt_cheaply(&site, "a.key", "horse");
     let before = site.names();
     let command = site.command(&format!("{REWRAP} --sign a.key"));
     // Neither what is piped in nor the environment is a passphrase.

@@ -133,6 +133,47 @@ pub fn keep_to_owner(path: &Path) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+/// minisign, run in the folder; its standard output.
+#[track_caller]
+pub fn minisign(site: &Site, line: &str) -> String {
+    minisign_with_input(site, line, "")
+}
+
+#[track_caller]
+pub fn minisign_with_input(site: &Site, line: &str, input: &str) -> String {
+    use std::io::Write as _;
+    let mut command = Command::new("minisign");
+    command.args(line.split_whitespace()).current_dir(site.path(""));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("minisign is installed by scripts/test");
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A key file of minisign's without a passphrase gets one, with scrypt as cheap as the format has it: a
+/// second for each time that it is asked for would be too long. (minisign opens it as well: see
+/// signature.rs.)
+pub fn encrypt_cheaply(site: &Site, name: &str, passphrase: &str) {
+    use base64::Engine as _;
+    use blake2::{Blake2b256, Digest as _};
+    let standard = base64::engine::general_purpose::STANDARD;
+    let mut key = standard.decode(site.read(name).lines().nth(1).unwrap()).unwrap();
+    let sum = Blake2b256::new().chain_update(&key[..2]).chain_update(&key[54..126]).finalize();
+    key[126..].copy_from_slice(&sum);
+    key[2..4].copy_from_slice(b"Sc");
+    key[6..38].fill(7);
+    key[38..46].copy_from_slice(&32_768u64.to_le_bytes());
+    key[46..54].copy_from_slice(&(16u64 << 20).to_le_bytes());
+    let mut stream = [0; 104];
+    // 32768 operations: N = 2^10, r = 8, p = 1.
+    let costs = scrypt::Params::new(10, 8, 1).unwrap();
+    scrypt::scrypt(passphrase.as_bytes(), &[7; 32], &costs, &mut stream).unwrap();
+    key[54..].iter_mut().zip(stream).for_each(|(byte, mask)| *byte ^= mask);
+    site.write(name, format!("untrusted comment: cheap\n{}\n", standard.encode(key)));
+}
+
 /// A CSV table in memory, to be spoiled.
 #[derive(Clone)]
 pub struct Table {
