@@ -48,9 +48,11 @@ mod version;
 mod warning;
 
 use anyhow::Context as _;
+use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use rekek::fleet::StandingError;
 use rekek::pipeline::PipelineError;
+use rekek::row::{COULD_BE_KEY, could_be_key};
 use status::{Interrupted, Outcome};
 use std::process::ExitCode;
 
@@ -94,9 +96,20 @@ enum Command {
 
 fn main() -> ExitCode {
     // What asks for help or makes no sense ends here, with status 0 or 2.
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| without_keys(error).exit());
     process::harden();
     status::exit(PROGRAM, || run(&arguments.command))
+}
+
+/// What clap says of arguments that make no sense, without what could be a key.
+fn without_keys(mut error: clap::Error) -> clap::Error {
+    for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue] {
+        let is_key = |value: &ContextValue| matches!(value, ContextValue::String(text) if could_be_key(text));
+        if error.get(kind).is_some_and(is_key) {
+            error.insert(kind, ContextValue::String(COULD_BE_KEY.into()));
+        }
+    }
+    error
 }
 
 fn run(command: &Command) -> anyhow::Result<Outcome> {

@@ -7,7 +7,7 @@ use crate::{keys::KeyArguments, paths, process};
 use clap::Args;
 use rekek::generate::Generation;
 use rekek::publish::{self, Existing};
-use rekek::row::KeyId;
+use rekek::row::{KeyId, printable};
 use rekek::stop::Stop;
 use rekek::table::{Compression, Format};
 use std::path::PathBuf;
@@ -93,6 +93,7 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
             let at = keyring.position(id.as_str());
             Ok((
                 at.ok_or_else(|| {
+                    let id = printable(id.as_str());
                     anyhow::anyhow!(
                         "the key {id} is in none of the secrets given; make it first with `rekek keygen`"
                     )
