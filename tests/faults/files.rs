@@ -4,11 +4,11 @@
 //! other name is left; and the same command run again simply works.
 
 use crate::folder::Site;
+use crate::pair;
 use crate::strace::{self, Call};
-use std::sync::LazyLock;
 
-/// The calls that read, write, name or lock files.
-const CALLS: &str = "openat,read,pread64,write,fsync,fchmod,linkat,renameat,renameat2,rename,unlink,unlinkat,flock,\
+/// The calls that read, write, name or lock files. (Not every processor has `open`.)
+pub const CALLS: &str = "?open,openat,read,pread64,write,fsync,fchmod,linkat,renameat,renameat2,rename,unlink,unlinkat,flock,\
                      fsetxattr,lgetxattr,fremovexattr";
 
 /// Makes every file take the way through a temporary name, as on file systems that have no unnamed
@@ -18,20 +18,10 @@ const NAMED: &str = "fchmod:error=EPERM:when=1+2";
 const REWRAP: &str = "rewrap in.csv -o out.csv --secrets secrets.json --to kv2 --threads 1 --failures failures.jsonl \
                       --report report.json --sign sign.key";
 
-/// A key pair of minisign's, without passphrase.
-static PAIR: LazyLock<[Vec<u8>; 2]> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().unwrap();
-    let mut minisign = std::process::Command::new("minisign");
-    let made = minisign.args(["-G", "-W", "-s", "key", "-p", "pub"]).current_dir(&folder).output();
-    assert!(made.expect("minisign is installed (scripts/test does it)").status.success());
-    ["key", "pub"].map(|name| std::fs::read(folder.path().join(name)).unwrap())
-});
-
 /// Four rows, of two of which something is re-wrapped, and a key to sign with.
 fn site() -> Site {
     let site = Site::sample();
-    site.write("sign.key", &PAIR[0]);
-    site.write("sign.pub", &PAIR[1]);
+    pair::add(&site);
     let mut table = crate::folder::Table::parse(&site.read("export.csv"));
     table.rows.truncate(4);
     std::fs::remove_file(site.path("export.csv")).unwrap();
@@ -39,9 +29,9 @@ fn site() -> Site {
     site
 }
 
-fn error_of(name: &str) -> &'static str {
+pub fn error_of(name: &str) -> &'static str {
     match name {
-        "openat" | "write" | "linkat" | "renameat" | "renameat2" | "rename" => "ENOSPC",
+        "open" | "openat" | "write" | "linkat" | "renameat" | "renameat2" | "rename" => "ENOSPC",
         "fchmod" | "unlink" | "unlinkat" => "EPERM",
         "flock" => "ENOLCK",
         "fsetxattr" | "fremovexattr" | "lgetxattr" => "EOPNOTSUPP",
@@ -74,7 +64,7 @@ fn prepare(site: &Site, line: &str) {
 
 /// What stands under the final names.
 #[derive(Debug, PartialEq)]
-enum Left {
+pub enum Left {
     Nothing,
     /// A whole output, its manifest and that one's signature; whether of this run or of the one before.
     Whole,
@@ -84,19 +74,27 @@ enum Left {
 
 #[track_caller]
 fn left(site: &Site, context: &str) -> Left {
-    match (site.path("out.csv").exists(), site.path("out.csv.manifest.json").exists()) {
+    left_of(
+        site,
+        "out.csv",
+        "verify out.csv --source in.csv --secrets secrets.json --trusted-key sign.pub",
+        context,
+    )
+}
+
+/// The same of any output with a manifest, and the command that says of both that they are whole.
+#[track_caller]
+pub fn left_of(site: &Site, output: &str, verify: &str, context: &str) -> Left {
+    let exists = |end: &str| site.path(&format!("{output}{end}")).exists();
+    match (exists(""), exists(".manifest.json")) {
         (false, false) => {
-            assert!(
-                !site.path("out.csv.manifest.json.minisig").exists(),
-                "{context}: a signature of nothing"
-            );
+            assert!(!exists(".manifest.json.minisig"), "{context}: a signature of nothing");
             Left::Nothing
         }
         (true, false) => Left::Alone,
         (true, true) => {
-            let verify =
-                site.rekek("verify out.csv --source in.csv --secrets secrets.json --trusted-key sign.pub");
-            assert_eq!(verify.status, 0, "{context}: {}", verify.stdout);
+            let verify = site.rekek(verify);
+            assert_eq!(verify.status, 0, "{context}: {}{}", verify.stdout, verify.stderr);
             Left::Whole
         }
         (false, true) => panic!("{context}: a manifest without its output"),
@@ -121,7 +119,7 @@ fn run_again(site: &Site, line: &str, context: &str) {
 }
 
 /// Does something for every item, on two threads.
-fn each<T: Sync>(items: &[T], run: impl Fn(&T) + Sync) {
+pub fn each<T: Sync>(items: &[T], run: impl Fn(&T) + Sync) {
     let next = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..2 {

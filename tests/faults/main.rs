@@ -3,13 +3,19 @@
 //!
 //! Needs strace, which `scripts/test` installs; without it the tests fail, they do not skip.
 
+mod commands;
 mod files;
 #[allow(dead_code)]
 #[path = "../cli/support.rs"]
 mod folder;
 mod memory;
 mod needles;
+mod pair;
 mod places;
 mod silence;
 mod sockets;
 mod strace;
+#[allow(dead_code)]
+#[path = "../cli/terminal.rs"]
+mod terminal;
+mod writers;

@@ -4,15 +4,19 @@
 //! `rekek` forbids to be looked into, so here strace makes that one call (`prctl`) do nothing. What
 //! is read is every page that the process could write: more than a core would hold.
 
-use crate::folder::{CIPHERTEXTS, Site, Table};
+use crate::folder::{CIPHERTEXTS, Site, Table, edit_envelope, encrypt_cheaply};
 use crate::needles::Needles;
+use crate::pair;
+use crate::terminal::Terminal;
 use base64::Engine as _;
 use rekek::keyring::Keyring;
 use rekek::secret::Plaintext;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 const BASE64: base64::engine::GeneralPurpose = base64::engine::general_purpose::STANDARD;
@@ -22,7 +26,12 @@ struct Held {
     site: Site,
     keys: Needles,
     plaintexts: Needles,
+    /// The secret key that signs, as it stands in `sign.key`, and under [`PASSPHRASE`] in `locked.key`.
+    signing: Needles,
 }
+
+/// (Nothing else has twelve characters in common with it.)
+const PASSPHRASE: &str = "sphinx of black quartz, judge my vow";
 
 const KEYS: [&str; 3] = ["kv0", "kv1", "kv2"];
 
@@ -54,7 +63,14 @@ fn held() -> Held {
         let answer = serde_json::json!({"data": {"data": {"UsernamePassword": {"username": "", "password": text(key).to_owned() + "\n"}}}});
         site.write(&format!("{key}.vault"), answer.to_string());
     }
-    let mut held = Held { keys: Needles::default(), plaintexts: Needles::default(), site };
+    site.write("failing.csv", failing(&site));
+    std::fs::create_dir_all(site.path("sites/one")).unwrap();
+    for name in ["export.csv", "secrets.json"] {
+        site.write(&format!("sites/one/{name}"), site.read(name));
+    }
+    site.write("sites/one/site.toml", "machine_identity.current_encryption_key_id = 'kv2'\n");
+    let mut held =
+        Held { keys: Needles::default(), plaintexts: Needles::default(), signing: signing(&site), site };
     for key in KEYS {
         let material = key_of(&held.site, key);
         held.keys.add(key, &material);
@@ -62,7 +78,46 @@ fn held() -> Held {
     }
     let mut keyring = Keyring::new();
     keyring.add_secrets("secrets.json", held.site.read("secrets.json").as_bytes()).unwrap();
-    let table = Table::parse(&held.site.read("export.csv"));
+    add_plaintexts(&mut held.plaintexts, &keyring, &Table::parse(&held.site.read("export.csv")));
+    held
+}
+
+/// Some rows, of which one has an envelope under a key that is none, one a signing key of another
+/// row, one what is no envelope.
+fn failing(site: &Site) -> String {
+    let mut table = Table::parse(&site.read("export.csv"));
+    table.rows.truncate(60);
+    let slot = CIPHERTEXTS[0];
+    let [a, b, c, d] = [0, 10, 20, 30].map(|from| table.row_with(from, &[slot]));
+    let unknown =
+        edit_envelope(table.get(a, slot), |json| json.replace("\"key_id\":\"kv", "\"key_id\":\"kx"));
+    *table.value(a, slot) = unknown;
+    let (text_b, text_c) = (table.get(b, slot).to_owned(), table.get(c, slot).to_owned());
+    (*table.value(b, slot), *table.value(c, slot)) = (text_c, text_b);
+    *table.value(d, slot) = "e30=".into();
+    table.text()
+}
+
+/// The key that signs, what is made of it, its passphrase, and what is made of that.
+fn signing(site: &Site) -> Needles {
+    use sha2::Digest as _;
+    pair::add(site);
+    site.write("locked.key", site.read("sign.key"));
+    encrypt_cheaply(site, "locked.key", PASSPHRASE);
+    let mut signing = Needles::default();
+    signing.add("the seed", &pair::seed());
+    signing.add("the key of the seed", &sha2::Sha512::digest(pair::seed()));
+    signing.add("the passphrase", PASSPHRASE.as_bytes());
+    let (plain, locked) =
+        (pair::key_bytes(&site.read("sign.key")), pair::key_bytes(&site.read("locked.key")));
+    // (The checksum is left out: minisign's own is zero without a passphrase.)
+    let mask: Vec<_> = (54..126).map(|at| plain[at] ^ locked[at]).collect();
+    signing.add("the key of the passphrase", &mask);
+    signing
+}
+
+/// Looks for every plaintext of a table, and for the private scalar in each signing key.
+fn add_plaintexts(plaintexts: &mut Needles, keyring: &Keyring, table: &Table) {
     for row in 0..table.rows.len() {
         for column in CIPHERTEXTS {
             let text = table.get(row, column);
@@ -73,26 +128,24 @@ fn held() -> Held {
             let key = &keyring.keys()[keyring.position(&envelope.key_id).unwrap()];
             let mut plaintext = Plaintext::new();
             key.cipher().open_into(&envelope.nonce, &envelope.ciphertext, &mut plaintext).unwrap();
-            held.plaintexts.add_text("a plaintext", plaintext.expose_plaintext());
-            if let Ok((_, der)) = pem_rfc7468::decode_vec(plaintext.expose_plaintext()) {
+            let plaintext = plaintext.expose_plaintext();
+            plaintexts.add_text("a plaintext", plaintext);
+            if let Ok((_, der)) = pem_rfc7468::decode_vec(plaintext) {
                 // The private scalar (RFC 5915): behind 04 20, up to the public key.
                 let at = der.windows(3).position(|w| w == [1, 4, 0x20]).unwrap() + 3;
-                held.plaintexts.add("a private scalar", &der[at..at + 32]);
-                held.plaintexts.allow(plaintext.expose_plaintext()[..64].as_ref());
-                held.plaintexts
-                    .allow(&plaintext.expose_plaintext()[plaintext.expose_plaintext().len() - 26..]);
+                plaintexts.add("a private scalar", &der[at..at + 32]);
+                plaintexts.allow(&plaintext[..64]);
+                plaintexts.allow(&plaintext[plaintext.len() - 26..]);
             }
         }
     }
     // What every configuration has around its secrets, and what the public values share.
     for row in 0..table.rows.len() {
-        held.plaintexts
-            .allow(format!("{{\"client_id\":\"client-{row}\",\"client_secret\":\"made-up-").as_bytes());
+        plaintexts.allow(format!("{{\"client_id\":\"client-{row}\",\"client_secret\":\"made-up-").as_bytes());
         for column in ["signing_key_public_1", "signing_key_public_2"] {
-            held.plaintexts.allow(table.get(row, column).as_bytes());
+            plaintexts.allow(table.get(row, column).as_bytes());
         }
     }
-    held
 }
 
 fn key_of(site: &Site, key: &str) -> Vec<u8> {
@@ -119,8 +172,12 @@ fn schedule(key: &[u8]) -> Vec<u8> {
     words.concat()
 }
 
-/// The S-box (FIPS 197, 5.1.1): the inverse in GF(2^8), then an affine map.
 fn sub(byte: u8) -> u8 {
+    S_BOX[usize::from(byte)]
+}
+
+/// The S-box (FIPS 197, 5.1.1): the inverse in GF(2^8), then an affine map.
+static S_BOX: LazyLock<[u8; 256]> = LazyLock::new(|| {
     let times = |mut a: u8, mut b: u8| {
         let mut product = 0;
         while b != 0 {
@@ -132,8 +189,26 @@ fn sub(byte: u8) -> u8 {
         }
         product
     };
-    let inverse = (0..=255).find(|other| times(byte, *other) == 1).unwrap_or(0);
-    (0..5).fold(0x63, |sum, shift| sum ^ inverse.rotate_left(shift))
+    std::array::from_fn(|byte| {
+        let inverse = (0..=255).find(|other| times(byte as u8, *other) == 1).unwrap_or(0);
+        (0..5).fold(0x63, |sum, shift| sum ^ inverse.rotate_left(shift))
+    })
+});
+
+/// How many schedules stand there, of whatever keys: for the keys that nobody was told.
+fn schedules(memory: &[(String, Vec<u8>)]) -> usize {
+    let is_one = |bytes: &[u8]| {
+        // The ninth word, looked at first, is what hardly anything else has.
+        let ninth = [sub(bytes[29]) ^ 1, sub(bytes[30]), sub(bytes[31]), sub(bytes[28])];
+        (0..4).all(|b| bytes[32 + b] == bytes[b] ^ ninth[b]) && bytes == schedule(&bytes[..32])
+    };
+    let in_one = |bytes: &[u8]| {
+        (0..(bytes.len() + 1).saturating_sub(SCHEDULE))
+            .step_by(4)
+            .filter(|at| is_one(&bytes[*at..at + SCHEDULE]))
+            .count()
+    };
+    memory.iter().map(|(_, bytes)| in_one(bytes)).sum()
 }
 
 #[test]
@@ -142,27 +217,49 @@ fn the_schedule_is_that_of_the_standard() {
     let words = schedule(&key);
     assert_eq!(hex::encode(&words[32..36]), "9ba35411", "FIPS 197, A.3, w8");
     assert_eq!(hex::encode(&words[236..240]), "706c631e", "FIPS 197, A.3, w59");
+    let memory = [vec![0; 100], words.clone(), vec![0; 100], words].concat();
+    assert_eq!(schedules(&[("somewhere".into(), memory)]), 2);
 }
 
 /// `rekek` with its own prctl made to do nothing; at its end it waits to be looked into.
-fn open_to_view(site: &Site, line: &str) -> Child {
+fn open_to_view(site: &Site, line: &str) -> Command {
     let rekek = site.plain_command(line);
     let mut command = Command::new("strace");
     command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=prctl,exit_group"]);
     command.args(["-e", "inject=prctl:retval=0", "-e", "inject=exit_group:delay_enter=600000000"]);
     command.arg(rekek.get_program()).args(rekek.get_args()).current_dir(site.path(""));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().expect("strace is installed (scripts/test does it)")
+    command
+}
+
+fn start(site: &Site, line: &str) -> Child {
+    open_to_view(site, line).spawn().expect("strace is installed (scripts/test does it)")
+}
+
+/// The `rekek` that runs in the folder, started by whatever.
+fn process_in(site: &Site) -> u32 {
+    let folder = site.path("").canonicalize().unwrap();
+    let is_it = |process: &Path| {
+        std::fs::read_to_string(process.join("comm")).is_ok_and(|name| name.trim() == "rekek")
+            && std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == folder)
+    };
+    loop {
+        let processes = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+        if let Some(it) = processes.into_iter().find(|path| is_it(path)) {
+            return it.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Waits until every thread waits for something and none has done anything for a while.
-fn wait_until_idle(child: &Child) {
+fn wait_until_idle(process: u32) {
     let mut quiet = 0;
     let mut last = String::new();
     while quiet < 15 {
         let mut now = String::new();
         let mut asleep = true;
-        for task in std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap() {
+        for task in std::fs::read_dir(format!("/proc/{process}/task")).unwrap() {
             let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
             let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
             asleep &= fields.first() == Some(&"S");
@@ -175,17 +272,17 @@ fn wait_until_idle(child: &Child) {
 }
 
 /// Waits until it stands before its last system call.
-fn wait_until_end(child: &Child) {
+fn wait_until_end(process: u32) {
     let exit_group = if cfg!(target_arch = "x86_64") { "231 " } else { "94 " };
-    while !std::fs::read_to_string(format!("/proc/{}/syscall", child.id())).unwrap().starts_with(exit_group) {
+    while !std::fs::read_to_string(format!("/proc/{process}/syscall")).unwrap().starts_with(exit_group) {
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
 /// Every page that the process could write, by mapping: its name and its bytes.
-fn memory(child: &Child) -> Vec<(String, Vec<u8>)> {
-    let maps = || std::fs::read_to_string(format!("/proc/{}/maps", child.id())).unwrap();
-    let mut memory = std::fs::File::open(format!("/proc/{}/mem", child.id())).unwrap();
+fn memory(process: u32) -> Vec<(String, Vec<u8>)> {
+    let maps = || std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let mut memory = std::fs::File::open(format!("/proc/{process}/mem")).unwrap();
     let mut all = Vec::new();
     for line in maps().lines() {
         let fields: Vec<_> = line.split_whitespace().collect();
@@ -207,13 +304,18 @@ fn memory(child: &Child) -> Vec<(String, Vec<u8>)> {
     all
 }
 
+/// Bytes of a schedule. (That for opening differs from that for sealing but at its ends.)
+const SCHEDULE: usize = 240;
+
 /// Where pieces are found: mapping, secret, the first byte and the last of each place.
 fn places(needles: &Needles, memory: &[(String, Vec<u8>)]) -> Vec<(String, &'static str, usize, usize)> {
     let mut places: Vec<(String, &'static str, usize, usize)> = Vec::new();
     for (name, bytes) in memory {
         for (secret, at) in needles.all(bytes) {
             match places.last_mut() {
-                Some(last) if last.0 == *name && last.1 == secret && at <= last.3 + 600 => last.3 = at + 12,
+                Some(last) if last.0 == *name && last.1 == secret && at <= last.3 + SCHEDULE => {
+                    last.3 = at + 12
+                }
                 _ => places.push((name.clone(), secret, at, at + 12)),
             }
         }
@@ -221,77 +323,170 @@ fn places(needles: &Needles, memory: &[(String, Vec<u8>)]) -> Vec<(String, &'sta
     places
 }
 
-fn end(mut child: Child) {
+fn kill(process: u32) {
     // Its tracer first: while that counts a delay, the end of the other would wait for it.
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).unwrap().trim();
-    if tracer != "0" {
-        assert!(Command::new("kill").args(["-s", "KILL", tracer]).status().unwrap().success());
+    let process = process.to_string();
+    for id in [tracer, &process].into_iter().filter(|id| *id != "0") {
+        // (Let go by its tracer, it may have ended by itself.)
+        Command::new("kill").args(["-s", "KILL", id]).output().unwrap();
     }
-    child.kill().unwrap();
+}
+
+fn end(mut child: Child) {
+    kill(child.id());
     child.wait().unwrap();
 }
 
-#[test]
-fn at_rest_in_mid_run_there_is_the_keyring_and_nothing_else() {
-    let held = held();
-    for secrets in ["secrets.json", "secrets.yaml"] {
-        let line = format!(
-            "rewrap - --input-format csv -o out.csv --secrets {secrets} --to kv2 --threads 2 --check-signing-keys full"
-        );
-        let mut child = open_to_view(&held.site, &line);
-        let export = held.site.read("export.csv");
-        let mut stdin = child.stdin.take().unwrap();
+impl Held {
+    /// The memory of a run that has begun the export on its standard input and waits for the rest of it.
+    fn mid_run(&self, process: u32, mut stdin: impl std::io::Write) -> Vec<(String, Vec<u8>)> {
+        let export = self.site.read("export.csv");
         stdin.write_all(&export.as_bytes()[..export.rfind("org-0001499").unwrap()]).unwrap();
-        wait_until_idle(&child);
-        let memory = memory(&child);
-        end(child);
-        assert_eq!(places(&held.plaintexts, &memory), [], "{line}");
-        let keys = places(&held.keys, &memory);
+        wait_until_idle(process);
+        let memory = memory(process);
+        kill(process);
+        memory
+    }
+
+    /// What a run's memory must have: of every key its own 32 bytes, and the cipher's schedule.
+    #[track_caller]
+    fn has_the_keyring_only(&self, memory: &[(String, Vec<u8>)], line: &str) {
+        assert_eq!(places(&self.plaintexts, memory), [], "{line}");
+        let keys = places(&self.keys, memory);
         for key in KEYS {
-            // Its own 32 bytes, and the cipher's schedule.
             let places: Vec<_> = keys.iter().filter(|place| place.1 == key).collect();
             assert_eq!(places.len(), 2, "{line}: {keys:#?}");
             assert!(places.iter().all(|place| !place.0.contains("stack")), "{line}: {keys:#?}");
         }
+        if cfg!(target_arch = "x86_64") {
+            assert_eq!(schedules(memory), KEYS.len(), "{line}");
+        }
+    }
+
+    /// Of what signs there is the seed, in so many places, and nothing else.
+    #[track_caller]
+    fn has_the_seed_at_most(&self, times: usize, memory: &[(String, Vec<u8>)], line: &str) {
+        let places = places(&self.signing, memory);
+        assert!(places.len() <= times, "{line}: {places:#?}");
+        assert!(
+            places.iter().all(|place| place.1 == "the seed" && !place.0.contains("stack")),
+            "{line}: {places:#?}"
+        );
+    }
+
+    /// Fails if anything is left at the end of a run, which is here.
+    #[track_caller]
+    fn has_nothing(&self, process: u32, line: &str) {
+        wait_until_end(process);
+        let memory = memory(process);
+        let environment = std::fs::read(format!("/proc/{process}/environ")).unwrap();
+        kill(process);
+        assert_eq!(schedules(&memory), 0, "{line}");
+        for needles in [&self.keys, &self.plaintexts, &self.signing] {
+            assert_eq!(places(needles, &memory), [], "{line}");
+            needles.none_in(&environment, line);
+        }
+    }
+}
+
+const MID_RUN: &str = "rewrap - --input-format csv -o out.csv --to kv2 --threads 2 --check-signing-keys full";
+
+#[test]
+fn at_rest_in_mid_run_there_is_the_keyring_and_nothing_else() {
+    let held = held();
+    for more in ["--secrets secrets.json", "--secrets secrets.yaml", "--secrets secrets.json --sign sign.key"]
+    {
+        let line = format!("{MID_RUN} {more}");
+        let mut child = start(&held.site, &line);
+        let stdin = child.stdin.take().unwrap();
+        let memory = held.mid_run(child.id(), stdin);
+        child.wait().unwrap();
+        held.has_the_keyring_only(&memory, &line);
+        held.has_the_seed_at_most(usize::from(more.contains("--sign")), &memory, &line);
     }
 }
 
 #[test]
-fn at_the_end_of_any_command_there_is_nothing() {
+fn at_rest_in_mid_run_nothing_is_left_of_a_passphrase() {
     let held = held();
+    assert!(Command::new("mkfifo").arg(held.site.path("fifo")).status().unwrap().success());
+    let line = format!("{MID_RUN} --secrets secrets.json --sign locked.key");
+    let mut terminal = Terminal::start(&open_to_view(&held.site, &line), "fifo");
+    let stdin = std::fs::File::options().write(true).open(held.site.path("fifo")).unwrap();
+    terminal.wait_for("passphrase of locked.key: ");
+    terminal.type_in(&format!("{PASSPHRASE}\n"));
+    let memory = held.mid_run(process_in(&held.site), stdin);
+    terminal.end();
+    held.has_the_keyring_only(&memory, &line);
+    held.has_the_seed_at_most(1, &memory, &line);
+}
+
+/// Command lines at whose end nothing is left.
+pub const LINES: &[&str] = &[
+    "rewrap export.csv -o out1.csv --secrets secrets.json --to kv2 --threads 2",
+    "rewrap export.csv -o out2.csv --secrets secrets.json --to kv2 --threads 1 --check-signing-keys full",
+    "rewrap export.csv -o out3.csv --secrets escaped.json --to kv2",
+    "rewrap export.csv -o out4.csv --secrets secrets.yaml --to kv2",
+    "rewrap export.csv -o out5.csv --secrets - --to kv2",
+    "rewrap export.csv -o out6.csv --secrets secrets.json --to kv2 --sign sign.key",
+    "rewrap export.csv -o out7.csv --secrets secrets.json --to kv9 --sign sign.key",
+    "rewrap failing.csv -o out8.csv --secrets secrets.json --to kv2 --keep-going --check-signing-keys full",
+    "rewrap export.csv --dry-run --vault-key kv0=kv0.vault --vault-key kv1=kv1.vault --vault-key kv2=kv2.vault --to kv2",
+    "rewrap export.csv --dry-run --vault-key kv0=kv1.vault --vault-key kv1=kv0.vault --vault-key kv2=kv2.vault --to kv2",
+    "rewrap export.csv --dry-run --secrets secrets.json --to kv9",
+    "rewrap export.csv --dry-run --secrets secrets.json --secrets escaped.json --to kv2",
+    "rewrap export.csv --dry-run --secrets escaped.json --to kv9",
+    "rewrap nowhere.csv --dry-run --vault-key kv1=kv1.vault --vault-key kv2=kv2.vault --to kv2",
+    "verify done.csv --source export.csv --secrets secrets.json --threads 2",
+    "verify failing.csv --secrets secrets.json --threads 2",
+    "generate -o made.csv --orgs 20 --secrets secrets.json --under kv1",
+    "fleet sites --threads 2 --sign sign.key",
+    "bench --rows 40 --rounds 1 --threads 2",
+    "keygen kv3 --secrets secrets.json",
+    "keygen kv4",
+];
+
+#[test]
+fn at_the_end_of_any_command_there_is_nothing() {
+    let mut held = held();
     held.site.rekek("rewrap export.csv -o done.csv --secrets secrets.json --to kv2").good();
-    for line in [
-        "rewrap export.csv -o out1.csv --secrets secrets.json --to kv2 --threads 2",
-        "rewrap export.csv -o out2.csv --secrets secrets.json --to kv2 --threads 1 --check-signing-keys full",
-        "rewrap export.csv -o out3.csv --secrets escaped.json --to kv2",
-        "rewrap export.csv -o out4.csv --secrets secrets.yaml --to kv2",
-        "rewrap export.csv -o out5.csv --secrets - --to kv2",
-        "rewrap export.csv --dry-run --vault-key kv0=kv0.vault --vault-key kv1=kv1.vault --vault-key kv2=kv2.vault --to kv2",
-        "rewrap export.csv --dry-run --vault-key kv0=kv1.vault --vault-key kv1=kv0.vault --vault-key kv2=kv2.vault --to kv2",
-        "rewrap export.csv --dry-run --secrets secrets.json --to kv9",
-        "rewrap export.csv --dry-run --secrets secrets.json --secrets escaped.json --to kv2",
-        "rewrap export.csv --dry-run --secrets escaped.json --to kv9",
-        "rewrap nowhere.csv --dry-run --vault-key kv1=kv1.vault --vault-key kv2=kv2.vault --to kv2",
-        "verify done.csv --source export.csv --secrets secrets.json --threads 2",
-        "generate -o made.csv --orgs 20 --secrets secrets.json --under kv1",
-        "keygen kv3 --secrets secrets.json",
-    ] {
-        let mut child = open_to_view(&held.site, line);
+    for line in LINES {
+        let mut child = start(&held.site, line);
         let mut stdin = child.stdin.take().unwrap();
         if line.contains("--secrets -") {
             stdin.write_all(held.site.read("secrets.json").as_bytes()).unwrap();
         }
         drop(stdin);
-        wait_until_end(&child);
-        let memory = memory(&child);
-        let environment = std::fs::read(format!("/proc/{}/environ", child.id())).unwrap();
-        end(child);
-        assert_eq!(places(&held.keys, &memory), [], "{line}");
-        assert_eq!(places(&held.plaintexts, &memory), [], "{line}");
-        held.keys.none_in(&environment, line);
-        held.plaintexts.none_in(&environment, line);
+        wait_until_end(child.id());
+        if line.starts_with("keygen kv3") {
+            held.keys.add("the new key", &key_of(&held.site, "kv3"));
+        } else if line.starts_with("keygen") {
+            let mut text = [0; 44];
+            child.stdout.as_mut().unwrap().read_exact(&mut text).unwrap();
+            held.keys.add("the new key", &BASE64.decode(text).unwrap());
+        }
+        held.has_nothing(child.id(), line);
+        child.wait().unwrap();
     }
+}
+
+#[test]
+fn at_the_end_there_is_nothing_of_a_passphrase_right_or_wrong() {
+    let held = held();
+    for mistake in ["", "!"] {
+        let line = format!(
+            "rewrap export.csv -o out{mistake}.csv --secrets secrets.json --to kv2 --sign locked.key"
+        );
+        let mut terminal = Terminal::start(&open_to_view(&held.site, &line), "/dev/null");
+        terminal.wait_for("passphrase of locked.key: ");
+        terminal.type_in(&format!("{PASSPHRASE}{mistake}\n"));
+        held.has_nothing(process_in(&held.site), &line);
+        terminal.end();
+        assert!(held.site.path("out.csv.manifest.json.minisig").exists(), "it was signed with");
+    }
+    assert!(!held.site.path("out!.csv").exists());
 }
 
 /// As root, everything is run as a user who is not.
@@ -325,7 +520,7 @@ fn nobody_may_look_into_a_run_and_it_leaves_no_core() {
         while std::fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap().trim() != program {
             std::thread::sleep(Duration::from_millis(2));
         }
-        wait_until_idle(child);
+        wait_until_idle(child.id());
     }
     let may = |program: &str, arguments: &[&str]| {
         let output = as_somebody(program.as_ref()).args(arguments).stdin(Stdio::null()).output().unwrap();

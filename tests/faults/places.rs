@@ -1,6 +1,7 @@
 //! Where files go: their mode, what may not stand there, and two runs that want the same name.
 
 use crate::folder::{Ran, Site};
+use crate::pair;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::process::{Command, Stdio};
 
@@ -16,9 +17,13 @@ fn whole(site: &Site) {
 fn every_file_is_its_owner_s_alone_whatever_the_umask() {
     for umask in ["000", "022", "077", "777"] {
         let site = Site::sample();
+        pair::add(&site);
+        let rewrap = format!("{REWRAP} --failures failures.jsonl --report report.json --sign sign.key");
         for line in [
-            &format!("{REWRAP} --failures failures.jsonl --report report.json"),
-            &format!("{REWRAP} --failures failures.jsonl --report report.json --force"),
+            &rewrap,
+            &format!("{rewrap} --force"),
+            "report out.csv.manifest.json -o record.html",
+            "bench --rows 10 --rounds 1 --threads 1 --plot bench.svg",
             "generate -o generated.csv --orgs 3 --secrets secrets.json --under kv1",
             "keygen kv9 --secrets new.json",
             "keygen kv10 --secrets new.json",
@@ -32,6 +37,9 @@ fn every_file_is_its_owner_s_alone_whatever_the_umask() {
         let made = [
             "out.csv",
             "out.csv.manifest.json",
+            "out.csv.manifest.json.minisig",
+            "record.html",
+            "bench.svg",
             "failures.jsonl",
             "report.json",
             "generated.csv",
@@ -185,20 +193,27 @@ fn an_output_that_waits_for_its_manifest_is_not_taken_for_a_dead_run_s() {
     whole(&site);
 }
 
-/// Two runs that may replace each other's output: never one's output beside the other's manifest.
+/// Two runs that may replace each other's output: never one's output beside the other's manifest, nor
+/// one's signature.
 #[test]
 fn of_two_runs_that_replace_one_output_the_last_wins_whole() {
-    let site = Site::sample();
-    let line = format!("{REWRAP} --force");
-    // The manifest's renaming is the first that replaces nothing.
-    let first = start_delayed(&site, &line, "renameat2", 1, 700_000);
-    wait_for(&site.path("out.csv"));
-    let second = start_delayed(&site, &line, "renameat2", 1, 1_400_000);
-    for run in [first, second] {
-        let run = ended(run);
-        assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    // What replaces nothing is a signature and then, the last, a manifest.
+    for (sign, manifest) in [("", 1), (" --sign sign.key", 2)] {
+        let site = Site::sample();
+        pair::add(&site);
+        let line = format!("{REWRAP} --force{sign}");
+        let first = start_delayed(&site, &line, "renameat2", manifest, 700_000);
+        wait_for(&site.path("out.csv"));
+        let second = start_delayed(&site, &line, "renameat2", manifest, 1_400_000);
+        for run in [first, second] {
+            let run = ended(run);
+            assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+        }
+        whole(&site);
+        if !sign.is_empty() {
+            site.rekek("verify out.csv --trusted-key sign.pub").good();
+        }
     }
-    whole(&site);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! every `rekek` under [`folder::without_sockets`], where the first call about a socket kills.
 
 use crate::folder::{self, Site};
-use crate::strace;
+use crate::{commands, pair, strace};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, Stdio};
 
@@ -12,29 +12,37 @@ use std::process::{Command, Stdio};
 /// without any call of its own.)
 const CALLS: &str = "%network,execve,execveat,fork,vfork,clone,clone3,io_uring_setup";
 
+/// Command lines of every kind.
+pub const LINES: &[&str] = &[
+    "--help",
+    "rewrap",
+    "rewrap export.csv -o out.csv --secrets secrets.json --site-config site.toml --threads 2",
+    "rewrap export.csv -o out.parquet --secrets secrets.json --to kv2 --report r.json --failures f.jsonl",
+    "rewrap export.csv -o - --output-format arrows --secrets secrets.json --to kv2",
+    "rewrap export.csv --dry-run --secrets secrets.json --to kv2 --json",
+    "rewrap export.csv --dry-run --secrets secrets.json --to kv9",
+    "rewrap nowhere.csv --dry-run --secrets secrets.json --to kv2",
+    "rewrap export.csv -o signed.csv --secrets secrets.json --to kv2 --sign sign.key",
+    "inspect export.csv --retired kv1 --nonces",
+    "verify out.csv --source export.csv --secrets secrets.json",
+    "verify out.parquet --json",
+    "verify signed.csv --trusted-key sign.pub",
+    "report out.csv.manifest.json -o record.html",
+    "keygen kv3",
+    "keygen kv3 --secrets secrets.json",
+    "completions bash",
+    "man pages",
+    "fleet plan.toml --report fleet.json --sign sign.key",
+    "bench --rows 20 --rounds 1 --threads 2 --plot bench.svg",
+    "generate -o made.arrow --orgs 3 --secrets secrets.json --under kv1",
+];
+
 #[test]
 fn no_command_opens_a_socket_or_starts_a_program() {
     let site = Site::sample();
-    for line in [
-        "--help",
-        "rewrap",
-        "rewrap export.csv -o out.csv --secrets secrets.json --site-config site.toml --threads 2",
-        "rewrap export.csv -o out.parquet --secrets secrets.json --to kv2 --report r.json --failures f.jsonl",
-        "rewrap export.csv -o - --output-format arrows --secrets secrets.json --to kv2",
-        "rewrap export.csv --dry-run --secrets secrets.json --to kv2 --json",
-        "rewrap export.csv --dry-run --secrets secrets.json --to kv9",
-        "rewrap nowhere.csv --dry-run --secrets secrets.json --to kv2",
-        "inspect export.csv --retired kv1 --nonces",
-        "verify out.csv --source export.csv --secrets secrets.json",
-        "verify out.parquet --json",
-        "report out.csv.manifest.json -o record.html",
-        "keygen kv3",
-        "keygen kv3 --secrets secrets.json",
-        "completions bash",
-        "man pages",
-        "generate -o made.arrow --orgs 3 --secrets secrets.json --under kv1",
-        "bench --rows 20 --rounds 1 --plot bench.svg",
-    ] {
+    pair::add(&site);
+    site.write("plan.toml", commands::plan("export.csv", "fleet.csv"));
+    for line in LINES {
         let calls = strace::run(&site, CALLS, &[], line).calls();
         assert_eq!(calls[0].name, "execve", "the program itself");
         for call in &calls[1..] {
