@@ -47,7 +47,8 @@ const NOT_RUN: [(&str, &str, &str); 3] = [
 ];
 
 /// Documents that are not followed, and why.
-const NOT_FOLLOWED: [(&str, &str); 5] = [
+const NOT_FOLLOWED: [(&str, &str); 6] = [
+    ("docs/performance.md", "recorded by scripts/compare, scripts/peak-memory and the benches"),
     ("docs/bench.md", "recorded with a release build; tests/cli/bench.rs has its cases"),
     ("docs/terminal.md", "recorded by scripts/captures in tmux; tests/terminal.rs has its cases"),
     ("docs/import-benchmark.md", "recorded by scripts/bench-import"),
