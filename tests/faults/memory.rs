@@ -365,11 +365,11 @@ impl Held {
         }
     }
 
-    /// Of what signs there is the seed, in so many places, and nothing else.
+    /// Of what signs there is the seed, so many times, and nothing else.
     #[track_caller]
-    fn has_the_seed_at_most(&self, times: usize, memory: &[(String, Vec<u8>)], line: &str) {
+    fn has_the_seed(&self, times: usize, memory: &[(String, Vec<u8>)], line: &str) {
         let places = places(&self.signing, memory);
-        assert!(places.len() <= times, "{line}: {places:#?}");
+        assert_eq!(places.len(), times, "{line}: {places:#?}");
         assert!(
             places.iter().all(|place| place.1 == "the seed" && !place.0.contains("stack")),
             "{line}: {places:#?}"
@@ -404,7 +404,7 @@ fn at_rest_in_mid_run_there_is_the_keyring_and_nothing_else() {
         let memory = held.mid_run(child.id(), stdin);
         child.wait().unwrap();
         held.has_the_keyring_only(&memory, &line);
-        held.has_the_seed_at_most(usize::from(more.contains("--sign")), &memory, &line);
+        held.has_the_seed(usize::from(more.contains("--sign")), &memory, &line);
     }
 }
 
@@ -420,7 +420,7 @@ fn at_rest_in_mid_run_nothing_is_left_of_a_passphrase() {
     let memory = held.mid_run(process_in(&held.site), stdin);
     terminal.end();
     held.has_the_keyring_only(&memory, &line);
-    held.has_the_seed_at_most(1, &memory, &line);
+    held.has_the_seed(1, &memory, &line);
 }
 
 /// Command lines at whose end nothing is left.
