@@ -2,6 +2,7 @@
 //! says, in what it writes (but the rows), or in a file's name. (A process's environment is looked
 //! through in memory.rs, at the end of every command.)
 
+use crate::files::each;
 use crate::folder::{CIPHERTEXTS, Site, Table, edit_envelope, ran, spoiled};
 use crate::needles::Needles;
 use crate::{commands, pair};
@@ -60,26 +61,17 @@ fn fixtures(folder: &Path, into: &mut Vec<PathBuf>) {
 fn nothing_is_said_of_any_fixture() {
     let mut all = Vec::new();
     fixtures(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures"), &mut all);
-    let roles = all.iter().map(|path| (path, role(path)));
-    let (mut tables, mut vectors, mut secrets) = (0, 0, 0);
-    for (path, role) in roles {
-        match role {
-            Role::Table => {
-                tables += 1;
-                table_fixture(path);
-            }
-            Role::Vectors => {
-                vectors += 1;
-                vectors_fixture(path);
-            }
-            Role::Secrets => {
-                secrets += 1;
-                secrets_fixture(path);
-            }
-            Role::About => {}
-        }
-    }
-    assert!(tables >= 20 && vectors >= 1 && secrets >= 1, "{tables} {vectors} {secrets}");
+    let roles: Vec<_> = all.iter().map(|path| (path, role(path))).collect();
+    let count = |of: fn(&Role) -> bool| roles.iter().filter(|(_, role)| of(role)).count();
+    assert!(count(|role| matches!(role, Role::Table)) >= 20);
+    assert!(count(|role| matches!(role, Role::Vectors)) >= 1);
+    assert!(count(|role| matches!(role, Role::Secrets)) >= 1);
+    each(&roles, |(path, role)| match role {
+        Role::Table => table_fixture(path),
+        Role::Vectors => vectors_fixture(path),
+        Role::Secrets => secrets_fixture(path),
+        Role::About => {}
+    });
 }
 
 /// The keys of a secrets file, and the keyring.
