@@ -4,6 +4,7 @@
 
 use crate::people::say;
 use rekek::stop::Stop;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -82,9 +83,24 @@ pub fn in_one_line(error: &anyhow::Error) -> String {
 /// grows past the process's limit is an error of the write, not a signal that kills.
 pub fn stop_on_signals() -> std::io::Result<Stop> {
     let stop = Stop::default();
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, stop.flag())?;
     }
-    signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default())?;
+    // A closed terminal and Ctrl-\ end a run as Ctrl-C does (and show again what is typed), unless
+    // somebody chose, by nohup, that they do not.
+    for signal in [SIGHUP, SIGQUIT] {
+        if !is_ignored(signal) {
+            signal_hook::flag::register(signal, stop.flag())?;
+        }
+    }
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     Ok(stop)
+}
+
+/// Whether whoever started this had a signal ignored.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }

@@ -13,7 +13,7 @@ fn signal(child: &Child, name: &str) {
 
 #[test]
 fn a_signal_ends_a_run_that_waits_for_input_with_no_file_left() {
-    for name in ["INT", "TERM"] {
+    for name in ["INT", "TERM", "QUIT"] {
         for threads in [1, 2] {
             let site = Site::sample();
             let before = site.names();
@@ -39,6 +39,26 @@ fn a_signal_ends_a_run_that_waits_for_input_with_no_file_left() {
             assert_eq!(site.names(), before);
             drop(stdin);
         }
+    }
+}
+
+/// What nohup promises.
+#[test]
+fn a_closed_terminal_ends_a_run_unless_it_was_to_go_on() {
+    for (how, expected) in [("--default-signal=HUP", Some(130)), ("--ignore-signal=HUP", Some(0))] {
+        let site = Site::sample();
+        let rekek = site.command("inspect - --input-format csv");
+        let mut command = std::process::Command::new("env");
+        command.arg(how).arg(rekek.get_program()).args(rekek.get_args()).current_dir(site.path(""));
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        signal(&child, "HUP");
+        // (It may have ended, and have closed the pipe.)
+        let _ = stdin.write_all(Table::sample().text().as_bytes());
+        drop(stdin);
+        assert_eq!(child.wait().unwrap().code(), expected, "{how}");
     }
 }
 
