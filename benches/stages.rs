@@ -1,6 +1,6 @@
 //! Every stage by itself, under criterion: an envelope's stages in each tier, each reader and
-//! writer of tables, and the pipeline with nothing written (a dry run: read, hash, re-wrap, prove,
-//! count). For the ratios side by side see `envelope.rs` and `compare.rs`.
+//! writer of tables, and the whole pipeline into a null sink (read, hash, re-wrap, prove, count,
+//! write). For the ratios side by side see `envelope.rs` and `compare.rs`.
 //!
 //! ```text
 //! cargo bench --no-default-features --features rewrap --bench stages            everything
@@ -221,14 +221,14 @@ impl Observer for Unwatched {
 }
 
 fn pipeline(criterion: &mut Criterion, folder: &Path, keyring: &Keyring) {
-    let mut group = criterion.benchmark_group("pipeline, nothing written");
+    let mut group = criterion.benchmark_group("pipeline into a null sink");
     group.throughput(Throughput::Elements(ROWS));
     for format in FORMATS {
         for threads in [1, 2] {
             let job = Job {
                 input: Input::File(export(folder, format)),
                 input_format: None,
-                output: Destination::DryRun,
+                output: Destination::Discarded,
                 output_format: format,
                 compression: Compression::Usual,
                 manifest: None,

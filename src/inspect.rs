@@ -4,13 +4,13 @@
 
 use crate::census::Census;
 use crate::envelope::{self, Scratch};
-use crate::manifest::TableFile;
+use crate::manifest::{Manifest, TableFile};
 use crate::parallel::ordered_map;
 use crate::pipeline::{ExportReader, PipelineError, row_at};
 use crate::report::Failure;
 use crate::row::{Field, KeyId, is_absent, printable_org_id};
 use crate::stop::Stop;
-use crate::table::{Format, Input, Layout, TableError, guarded_rows};
+use crate::table::{FileFacts, Format, Input, Layout, TableError, guarded_rows};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -28,6 +28,8 @@ pub struct InspectReport {
     /// Whether the file has source digests: it was written by a re-wrap, and says nothing of what
     /// the database holds.
     pub is_rewrap_output: bool,
+    /// Whether a manifest was beside the file: then it is the file that the manifest describes.
+    pub manifest_checked: bool,
     /// What was read.
     pub input: TableFile,
 }
@@ -62,6 +64,7 @@ pub struct Inspection {
 impl Inspection {
     /// Reads the table and counts; `progress` is told of rows.
     pub fn run(&self, mut progress: impl FnMut(u64) + Send) -> Result<InspectReport, PipelineError> {
+        let manifest = Manifest::beside(&self.input)?;
         let mut source = ExportReader::open(&self.input, self.input_format, &self.stop)?;
         let layout = Layout::of(source.reader.schema()).map_err(|e| source.fail(e))?;
         let hashers = (RandomState::new(), RandomState::new());
@@ -116,12 +119,18 @@ impl Inspection {
             },
             || digest.work(),
         )?;
+        let input = source.finish()?;
+        if let Some(manifest) = &manifest {
+            let facts = FileFacts { bytes: input.bytes, sha256: input.sha256 };
+            manifest.check_output(&self.input.name(), facts, input.rows)?;
+        }
         Ok(InspectReport {
             command: "inspect",
             census,
+            manifest_checked: manifest.is_some(),
             repeated_nonces: self.nonces.then_some(repeated),
             is_rewrap_output: layout.source_digests.is_some(),
-            input: source.finish()?,
+            input,
         })
     }
 }

@@ -50,6 +50,7 @@ mod warning;
 use anyhow::Context as _;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory as _, Parser, Subcommand};
+use rekek::envelope::Tier;
 use rekek::fleet::StandingError;
 use rekek::pipeline::PipelineError;
 use rekek::row::{COULD_BE_KEY, could_be_key};
@@ -113,6 +114,7 @@ fn without_keys(mut error: clap::Error) -> clap::Error {
 }
 
 fn run(command: &Command) -> anyhow::Result<Outcome> {
+    Tier::check_variable().map_err(|error| status::Usage(error.to_string()))?;
     let stop = status::stop_on_signals().context("cannot take signals")?;
     let result = match command {
         Command::Rewrap(arguments) => rewrap::run(arguments, &stop),

@@ -9,7 +9,7 @@ use crate::publish::{self, Existing, Placed, PublishError, Staged};
 use crate::report::RewrapReport;
 use crate::row::{KeyId, OrgId, Sha256Digest};
 use crate::signature;
-use crate::table::{FileFacts, Format};
+use crate::table::{FileFacts, Format, Input};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -176,6 +176,22 @@ impl Manifest {
         Ok((Self::parse(path, &bytes)?, Sha256Digest::of(&bytes)))
     }
 
+    /// The manifest beside an input, where one is there. A file of another length, which was cut or
+    /// changed on its way, is refused before it is read: what it says then is of no use.
+    pub fn beside(input: &Input) -> Result<Option<Manifest>, ManifestError> {
+        let Some(file) = input.path() else { return Ok(None) };
+        let path = Self::path_for(file);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let (manifest, _) = Self::read(&path)?;
+        match file.metadata() {
+            Ok(metadata) if metadata.is_file() => manifest.check_length(&input.name(), metadata.len())?,
+            _ => {}
+        }
+        Ok(Some(manifest))
+    }
+
     /// The bytes of a manifest, to be compared with its signature before anything in them is
     /// believed.
     pub fn read_bytes(path: &Path) -> Result<Vec<u8>, ManifestError> {
@@ -206,16 +222,23 @@ impl Manifest {
     /// Compares the file that this manifest is of with what was found of it; `file` is its name
     /// for the message.
     pub fn check_output(&self, file: &str, facts: FileFacts, rows: u64) -> Result<(), ManifestError> {
+        self.check_length(file, facts.bytes)?;
         let told = &self.output;
-        let what = if told.bytes != facts.bytes {
-            format!("it has {} bytes, the manifest says {}", facts.bytes, told.bytes)
-        } else if told.sha256 != facts.sha256 {
+        let what = if told.sha256 != facts.sha256 {
             "its SHA-256 differs".to_owned()
         } else if told.rows != rows {
             format!("it has {rows} rows, the manifest says {}", told.rows)
         } else {
             return Ok(());
         };
+        Err(ManifestError::Mismatch { file: file.to_owned(), what })
+    }
+
+    fn check_length(&self, file: &str, bytes: u64) -> Result<(), ManifestError> {
+        if bytes == self.output.bytes {
+            return Ok(());
+        }
+        let what = format!("it has {bytes} bytes, the manifest says {}", self.output.bytes);
         Err(ManifestError::Mismatch { file: file.to_owned(), what })
     }
 }

@@ -168,7 +168,8 @@ impl Job<'_> {
     pub fn run(&self, observer: &mut dyn Observer) -> Result<RewrapReport, PipelineError> {
         let begun = Instant::now();
         self.check_destinations()?;
-        let input_manifest = self.input_manifest()?;
+        // An export that was cut short in transfer, or changed, is noticed by its manifest.
+        let input_manifest = Manifest::beside(&self.input)?;
 
         let mut source = ExportReader::open(&self.input, self.input_format, &self.stop)?;
         let columns = Columns::of(source.reader.schema()).map_err(|e| source.fail(e))?;
@@ -229,16 +230,6 @@ impl Job<'_> {
             (Destination::File(path), manifest) => Some(OutputNames::new(path, manifest.as_deref())),
             (Destination::Stdout, Some(manifest)) => Some(OutputNames::of_stdout(manifest)),
         }
-    }
-
-    /// The input's own manifest, where it is there: an export that was cut short in transfer, or
-    /// changed, is noticed by it.
-    fn input_manifest(&self) -> Result<Option<Manifest>, PipelineError> {
-        let path = self.input.path().map(Manifest::path_for);
-        Ok(match path.filter(|path| path.exists()) {
-            Some(path) => Some(Manifest::read(&path)?.0),
-            None => None,
-        })
     }
 
     fn output_file(&self, facts: FileFacts, total: &Total) -> TableFile {

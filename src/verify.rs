@@ -17,7 +17,7 @@ use crate::row::{Field, KeyId, OrgId, SourceDigest, is_absent, printable, printa
 use crate::secret::{Plaintext, wipe_stack};
 use crate::signature::SignatureError;
 use crate::stop::Stop;
-use crate::table::{FileFacts, Format, Input, Layout, TableError, Text, guarded_rows};
+use crate::table::{self, FileFacts, Format, Input, Layout, TableError, Text, guarded_rows};
 use arrow::array::{Array as _, RecordBatch};
 use arrow::datatypes::Schema;
 use join::{Join, Joined, Place};
@@ -633,12 +633,26 @@ impl Place {
         self.text(layout.fields[field.index()]).filter(|text| !is_absent(Some(text)))
     }
 
-    fn same_value(&self, column: usize, other: &Place, other_column: usize) -> bool {
-        let (a, b) = (self.batch.column(column), other.batch.column(other_column));
-        match (Text::of(a), Text::of(b)) {
+    /// Whether a row of an output has the value of its source in a column, in the form in which the
+    /// output's format has it: a number is text in CSV, and a dictionary may have become plain.
+    fn same_value(&self, column: usize, source: &Place, source_column: usize) -> bool {
+        let ours = self.batch.column(column).slice(self.row, 1);
+        let mut theirs = source.batch.column(source_column).slice(source.row, 1);
+        if ours.data_type() != theirs.data_type() {
+            let text = Text::of(&ours).is_some() && Text::of(&theirs).is_none();
+            let schema = source.batch.schema_ref();
+            let converted = match text {
+                true => table::spell(&theirs, schema.field(source_column)).ok(),
+                false => arrow::compute::cast(&theirs, ours.data_type()).ok(),
+            };
+            theirs = converted.unwrap_or(theirs);
+        }
+        match (Text::of(&ours), Text::of(&theirs)) {
             // CSV knows no empty text, only null.
-            (Some(a), Some(b)) => a.get(self.row).unwrap_or_default() == b.get(other.row).unwrap_or_default(),
-            _ => a.slice(self.row, 1).to_data() == b.slice(other.row, 1).to_data(),
+            (Some(ours), Some(theirs)) => {
+                ours.get(0).unwrap_or_default() == theirs.get(0).unwrap_or_default()
+            }
+            _ => ours.to_data() == theirs.to_data(),
         }
     }
 }

@@ -62,17 +62,20 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     } else {
         people::print(&table(&report, arguments))?;
     }
-    for note in notes(&report) {
+    for note in notes(&report, arguments) {
         say(format_args!("{PROGRAM}: note: {note}"));
     }
     Ok(report.answer().map_or(Outcome::Done, Outcome::No))
 }
 
 /// What an operator might not think of.
-fn notes(report: &InspectReport) -> Vec<String> {
+fn notes(report: &InspectReport, arguments: &Arguments) -> Vec<String> {
     let output = "this file was written by a re-wrap: it tells nothing about what the database holds";
     let output = report.is_rewrap_output.then(|| output.to_owned());
-    output.into_iter().chain(census::reminder(&report.census)).collect()
+    let unchecked = "no manifest is beside the file: whether it is whole was not checked";
+    let unchecked = (!arguments.retired.is_empty() && report.answer().is_none() && !report.manifest_checked)
+        .then(|| unchecked.to_owned());
+    output.into_iter().chain(unchecked).chain(census::reminder(&report.census)).collect()
 }
 
 fn table(report: &InspectReport, arguments: &Arguments) -> Report {

@@ -455,6 +455,12 @@ fn next(table: &mut Report, report: &RewrapReport, job: &Job<'_>, arguments: &Ar
             table.next("nothing: every field is under the target key already", None);
         }
         Destination::DryRun => table.next("do it: the same command with -o OUTPUT, without --dry-run", None),
+        Destination::File(_) if report.counts.rows_updated == 0 => {
+            let key = printable(job.keyring.keys()[job.target].id().as_str());
+            let what =
+                format!("nothing was re-encrypted: every field was under {key} already; is it the new key?");
+            table.next(what, None);
+        }
         Destination::File(output) => {
             let mut command = format!("rekek verify {}", quoted(output));
             if let Some(manifest) = &arguments.manifest {

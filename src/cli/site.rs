@@ -120,6 +120,15 @@ impl Watch for Shown {
     }
 }
 
+/// What a database is read from, for [`ReportArguments::check`].
+pub fn files_of(database: &Database) -> Vec<(&'static str, PathBuf)> {
+    let what = match database {
+        Database::Sqlite(_) => "the database",
+        Database::Postgres(_) => "a file that the connection reads",
+    };
+    database.files().into_iter().map(|file| (what, file)).collect()
+}
+
 /// Where a report goes beside the table for people.
 #[derive(Args)]
 pub struct ReportArguments {

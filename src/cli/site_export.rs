@@ -2,7 +2,7 @@
 
 use crate::people::{self, Report, count};
 use crate::progress::ProgressArgument;
-use crate::site::{DatabaseArgument, ReportArguments, Shown, stopped};
+use crate::site::{DatabaseArgument, ReportArguments, Shown, files_of, stopped};
 use crate::status::{Outcome, Usage, stop_on_signals};
 use clap::Args;
 use rekek::manifest::Manifest;
@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     if let Some(path) = &manifest {
         written.push(("the manifest", path.as_path()));
     }
-    arguments.report.check(&[], &written, existing)?;
+    arguments.report.check(&files_of(&database), &written, existing)?;
     let stdout_is_data = output == Output::Stdout;
     let scope = (!arguments.orgs.is_empty()).then(|| arguments.orgs.iter().cloned().collect());
     let options = Options { output, format, scope, manifest, existing };

@@ -2,7 +2,7 @@
 
 use crate::people::{Report, Tone, count};
 use crate::progress::ProgressArgument;
-use crate::site::{DatabaseArgument, ReportArguments, Shown, stopped};
+use crate::site::{DatabaseArgument, ReportArguments, Shown, files_of, stopped};
 use crate::site_warning::Warning;
 use crate::status::{Outcome, Usage, stop_on_signals};
 use crate::trusted::{self, TrustedKeyArgument};
@@ -87,6 +87,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     read.extend(arguments.manifest.clone().map(|path| ("the manifest", path)));
     read.extend(arguments.trusted_key.path().map(|path| ("the trusted key", path)));
     read.extend(arguments.site_config.clone().map(|path| ("the site configuration", path)));
+    read.extend(files_of(&database));
     arguments.report.check(&read, &[], Existing::Refuse)?;
     let options = Options {
         format: arguments.input_format,

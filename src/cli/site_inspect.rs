@@ -2,7 +2,7 @@
 
 use crate::people::{Report, count, say};
 use crate::progress::ProgressArgument;
-use crate::site::{DatabaseArgument, ReportArguments, Shown, stopped};
+use crate::site::{DatabaseArgument, ReportArguments, Shown, files_of, stopped};
 use crate::status::{Outcome, stop_on_signals};
 use crate::{PROGRAM, census};
 use clap::Args;
@@ -32,7 +32,7 @@ pub struct Arguments {
 /// Does it.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let database = arguments.database.parse()?;
-    arguments.report.check(&[], &[], Existing::Refuse)?;
+    arguments.report.check(&files_of(&database), &[], Existing::Refuse)?;
     let shown = Shown::new(arguments.progress);
     let report = inspect(&database, &arguments.retired, &stop_on_signals()?, &shown).map_err(stopped)?;
     shown.end();

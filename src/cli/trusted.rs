@@ -20,6 +20,13 @@ impl TrustedKeyArgument {
         argument.parse::<TrustedKey>().is_err().then(|| argument.into())
     }
 
+    /// The argument as one would type it again, with a blank before it; nothing if it was not given.
+    #[allow(dead_code)] // rekek-site has nothing to suggest.
+    pub fn as_typed(&self) -> String {
+        let quoted = |argument: &String| format!(" --trusted-key {}", crate::people::quoted(argument));
+        self.trusted_key.as_ref().map(quoted).unwrap_or_default()
+    }
+
     /// Reads it.
     pub fn load(&self) -> Result<Option<TrustedKey>, SignatureError> {
         let Some(argument) = &self.trusted_key else { return Ok(None) };

@@ -14,7 +14,7 @@ use rekek::row::{KeyId, Sha256Digest, printable};
 use rekek::signature::SignatureError;
 use rekek::stop::Stop;
 use rekek::table::{Format, Input};
-use rekek::verify::{Verification, VerifyReport};
+use rekek::verify::{Check, Verification, VerifyReport};
 use std::path::PathBuf;
 
 /// Findings that the table for people names; the JSON lists more.
@@ -175,10 +175,17 @@ fn table(
     // Only what was compared with its source, and is an output, is on its way to an import.
     if let Some(digest) = manifest.filter(|_| report.findings_total() == 0 && report.source.is_some()) {
         let input = people::quoted(&arguments.input.display().to_string());
+        let trusted = arguments.trusted_key.as_typed();
         let command = format!(
-            "rekek-site import {input} --db URL --manifest-sha256 {digest} --site-config FILE --dry-run"
+            "rekek-site import {input} --db URL --manifest-sha256 {digest} --site-config FILE{trusted} --dry-run"
         );
         table.next("carry the file and its manifest to the database's side; there", Some(command));
+    } else if report.findings_total() == 0 && !report.checks[&Check::SourceDigests].done {
+        table.next("nothing of a re-wrap was verified: this is an export, not an output", None);
+    } else if report.findings_total() == 0 && report.source.is_none() {
+        let what =
+            "compare it with its source too: with --source EXPORT and the keys, before anything is imported";
+        table.next(what, None);
     }
     table
 }

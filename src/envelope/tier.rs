@@ -27,7 +27,10 @@ pub struct TierUnavailable(pub Tier);
 
 /// The text names no tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a tier is one of safe, ssse3, avx512")]
+#[error(
+    "{}, where it is set, is one of safe, ssse3, avx512; unset it, and the fastest is taken",
+    Tier::VARIABLE
+)]
 pub struct UnknownTier;
 
 impl Tier {
@@ -53,14 +56,22 @@ impl Tier {
 
     /// The tier that a new [`super::Scratch`] works with: the fastest one that this processor has
     /// and that is not above the one that `REKEK_TIER` names. So a tier that the processor lacks
-    /// gives the best one below it, and a value that names no tier is as good as none. The
-    /// variable is read once.
+    /// gives the best one below it, and a value that names no tier is as good as none (the programs
+    /// refuse it: [`Tier::check_variable`]). The variable is read once.
     pub fn chosen() -> Tier {
         static CHOSEN: OnceLock<Tier> = OnceLock::new();
         *CHOSEN.get_or_init(|| {
             let named = std::env::var(Self::VARIABLE).ok();
             Self::best_up_to(named.and_then(|name| name.parse().ok()).unwrap_or(Tier::Avx512))
         })
+    }
+
+    /// Whether the variable, if it is set, names a tier.
+    pub fn check_variable() -> Result<(), UnknownTier> {
+        match std::env::var_os(Self::VARIABLE) {
+            None => Ok(()),
+            Some(name) => name.to_str().ok_or(UnknownTier)?.parse::<Tier>().map(drop),
+        }
     }
 
     fn best_up_to(limit: Tier) -> Tier {

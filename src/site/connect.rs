@@ -6,7 +6,7 @@
 
 use super::{SiteError, unless_stopped};
 use crate::stop::Stop;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSeverity, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::net::Ipv6Addr;
@@ -30,6 +30,8 @@ pub enum Database {
 pub struct Postgres {
     // Never shown: it has the password.
     options: PgConnectOptions,
+    /// Password file, key and certificates, where the URL or a variable names them.
+    files: Vec<PathBuf>,
     connect_timeout: Duration,
 }
 
@@ -78,6 +80,21 @@ impl Database {
             Database::Sqlite(s) => s.name(),
         }
     }
+
+    /// The files that it consists of, or that a connection to it reads: nothing may be written over
+    /// them.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Database::Postgres(p) => p.files.clone(),
+            Database::Sqlite(s) => ["", "-wal", "-shm", "-journal"]
+                .map(|end| {
+                    let mut name = s.path().as_os_str().to_owned();
+                    name.push(end);
+                    name.into()
+                })
+                .into(),
+        }
+    }
 }
 
 impl Postgres {
@@ -102,6 +119,9 @@ impl Postgres {
         let mut kept: Vec<String> = address.iter().map(|address| format!("host={address}")).collect();
         let mut connect_timeout = None;
         let mut passfile = None;
+        let variables = ["PGPASSFILE", "PGSSLKEY", "PGSSLCERT", "PGSSLROOTCERT"];
+        let mut files: Vec<_> =
+            variables.into_iter().filter_map(std::env::var_os).map(PathBuf::from).collect();
         for parameter in query.split('&').filter(|p| !p.is_empty()) {
             let (name, value) = parameter.split_once('=').ok_or_else(bad)?;
             if !PARAMETERS.contains(&name) && !name.starts_with("options[") {
@@ -109,6 +129,9 @@ impl Postgres {
                     "it has a parameter that is not known; known are sslmode, sslrootcert, sslcert, sslkey, host, \
                      hostaddr, port, dbname, user, password, passfile, connect_timeout, application_name, options",
                 ));
+            }
+            if ["passfile", "sslkey", "sslcert", "sslrootcert"].contains(&name) {
+                files.push(percent_decoded(value).ok_or_else(bad)?.into());
             }
             match name {
                 "connect_timeout" => {
@@ -144,6 +167,7 @@ impl Postgres {
         }
         Ok(Postgres {
             options: options.disable_statement_logging(),
+            files,
             connect_timeout: match connect_timeout {
                 Some(0) => Duration::MAX, // as libpq: no limit
                 Some(seconds) => Duration::from_secs(seconds),
@@ -353,13 +377,22 @@ pub(super) fn sqlstate(error: &sqlx::Error) -> Option<&str> {
     }
 }
 
+/// Whether an answer to COMMIT says that nothing was written: an error, not a fatal one, of the server
+/// itself. After any other nobody knows; a pooler, too, answers for a server that is gone (class 08).
+pub(super) fn refuses_commit(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(e) = error else { return false };
+    let Some(e) = e.try_downcast_ref::<PgDatabaseError>() else { return false };
+    e.severity() == PgSeverity::Error && !e.code().starts_with("08")
+}
+
 /// The error of a statement.
 pub(super) fn failed(doing: &'static str, error: &sqlx::Error) -> SiteError {
     let what = describe(error);
     let gone = match error {
         sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => true,
-        // The server was told to end (57P01 to 57P03): the same for whoever waits here.
-        _ => sqlstate(error).is_some_and(|code| code.starts_with("57P")),
+        // The server was told to end (57P01 to 57P03), or a pooler has lost it (class 08): the same for
+        // whoever waits here.
+        _ => sqlstate(error).is_some_and(|code| code.starts_with("57P") || code.starts_with("08")),
     };
     if gone { SiteError::Lost { doing, what } } else { SiteError::Database { doing, what } }
 }

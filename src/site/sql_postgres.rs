@@ -6,7 +6,7 @@
 //! digest can be taken for a join key (the planner would then digest the whole table).
 
 use super::changes::{Change, Loaded, Row, Source};
-use super::connect::{failed, sqlstate};
+use super::connect::{failed, refuses_commit, sqlstate};
 use super::export::{Batches, COLUMNS};
 use super::import::{Range, Store};
 use super::init::{
@@ -673,10 +673,8 @@ impl Store for PostgresStore {
     async fn commit(&mut self) -> Result<(), SiteError> {
         match run(&mut self.connection, "COMMIT").await {
             Ok(_) => Ok(()),
-            Err(e) => Err(match self.fail("committing", &e) {
-                SiteError::Lost { .. } => SiteError::LostAtCommit,
-                refused => refused,
-            }),
+            Err(e) if refuses_commit(&e) => Err(self.fail("committing", &e)),
+            Err(_) => Err(SiteError::LostAtCommit),
         }
     }
 

@@ -45,7 +45,7 @@ fn is_cast(data_type: &DataType) -> bool {
 ///
 /// A date or timestamp outside of the years 1 to 9999, which has no spelling that every reader
 /// takes.
-pub(super) fn spell(array: &ArrayRef, column: &Column) -> Result<ArrayRef, TableError> {
+pub(crate) fn spell(array: &ArrayRef, column: &Column) -> Result<ArrayRef, TableError> {
     let place = || format!("the column {}", printable(column.name()));
     let cast = |array: &ArrayRef, to: &DataType| {
         let options = CastOptions { safe: false, ..Default::default() };

@@ -8,6 +8,21 @@ use std::time::Duration;
 
 const FEW: &str = "bench --rows 300 --rounds 2 --threads 1,2";
 
+/// The tier is forced by a variable, for a comparison or where a processor is not to be trusted.
+#[test]
+fn the_tier_can_be_forced() {
+    let site = Site::empty();
+    let run = |tier: &str| {
+        let mut command = site.command("bench --rows 50 --rounds 1 --threads 1 --json");
+        crate::support::ran(command.env("REKEK_TIER", tier).output().unwrap())
+    };
+    assert_eq!(run("safe").json()["machine"]["tier"], "safe");
+    for wrong in ["SAFE", "", "sse9"] {
+        let expected = "rekek: REKEK_TIER, where it is set, is one of safe, ssse3, avx512; unset it, and the fastest is taken\n";
+        assert_eq!((run(wrong).status, run(wrong).stderr.as_str()), (2, expected), "{wrong}");
+    }
+}
+
 #[test]
 fn the_table_has_a_line_a_thread_count_and_one_a_stage() {
     let site = Site::empty();

@@ -31,6 +31,64 @@ fn any_input_goes_to_any_output_and_is_verified_against_it() {
     assert!(reports.iter().all(|n| n == 287), "{reports:?}");
 }
 
+/// A column may change its type on the way to another format, and is still what it was.
+#[test]
+fn columns_that_are_no_text_are_verified_too() {
+    use arrow::array::*;
+    use arrow::datatypes::Int32Type;
+    use std::sync::Arc;
+    let site = Site::sample();
+    site.rekek("rewrap export.csv -o text.arrow --secrets secrets.json --to kv2").good();
+    let file = std::fs::File::open(site.path("text.arrow")).unwrap();
+    let text = arrow::ipc::reader::FileReader::try_new(file, None).unwrap().next().unwrap().unwrap();
+    let rows = text.num_rows() as i64;
+    let some = |i: i64| (i % 5 > 0).then_some(i * 86_400_000);
+    let numbers = || (0..rows).map(some);
+    let dictionary = DictionaryArray::<Int32Type>::new(
+        (0..rows as i32).map(|i| (i % 5 > 0).then_some(i % 3)).collect(),
+        Arc::new(Int64Array::from(vec![7, 8, -9])),
+    );
+    let columns: [(&str, ArrayRef); 8] = [
+        ("number", Arc::new(numbers().collect::<Int64Array>())),
+        ("numbers", Arc::new(dictionary)),
+        ("second", Arc::new(numbers().collect::<TimestampSecondArray>().with_timezone("UTC"))),
+        ("micro", Arc::new(numbers().collect::<TimestampMicrosecondArray>().with_timezone("Europe/Berlin"))),
+        ("amount", Arc::new(numbers().map(|n| n.map(i128::from)).collect::<Decimal128Array>())),
+        ("part", Arc::new(numbers().map(|n| n.map(|n| n as f64 / 7.0)).collect::<Float64Array>())),
+        ("yes", Arc::new(numbers().map(|n| n.map(|n| n % 2 == 0)).collect::<BooleanArray>())),
+        ("none", Arc::new(NullArray::new(rows as usize))),
+    ];
+    let schema = text.schema();
+    let all = schema.fields().iter().map(|f| f.name().clone()).zip(text.columns().to_vec());
+    let all = all.chain(columns.map(|(name, column)| (name.to_owned(), column)));
+    let typed =
+        RecordBatch::try_from_iter_with_nullable(all.map(|(name, column)| (name, column, true))).unwrap();
+    let file = std::fs::File::create(site.path("typed.arrows")).unwrap();
+    let mut writer = arrow::ipc::writer::StreamWriter::try_new(file, &typed.schema()).unwrap();
+    writer.write(&typed).unwrap();
+    writer.finish().unwrap();
+
+    site.rekek("keygen kv3 --secrets secrets.json").good();
+    for format in FORMATS {
+        let out = format!("out.{format}");
+        site.rekek(&format!("rewrap typed.arrows -o {out} --secrets secrets.json --to kv3")).good();
+        site.rekek(&format!("verify {out} --source typed.arrows --secrets secrets.json")).good();
+        // Another value is noticed in every form of it.
+        for (name, other) in [("number", "1"), ("numbers", "7"), ("amount", "1"), ("yes", "x")] {
+            if format != "csv" {
+                break;
+            }
+            let mut spoilt = Table::parse(&site.read(&out));
+            assert_ne!(spoilt.get(1, name), other);
+            *spoilt.value(1, name) = other.into();
+            site.write("spoilt.csv", spoilt.text());
+            let line = "verify spoilt.csv --source typed.arrows --secrets secrets.json --to kv3 --json";
+            let report = site.rekek(line).json();
+            assert_eq!(report["checks"]["other_columns"]["findings"], 1, "{name}");
+        }
+    }
+}
+
 #[test]
 fn generate_writes_every_format_with_every_compression_it_has() {
     let site = Site::empty();

@@ -33,6 +33,29 @@ fn a_retired_key_is_gone_only_when_no_field_names_it() {
     let notes = "rekek: note: this file was written by a re-wrap: it tells nothing about what the database holds\n\
                  rekek: note: backups taken before the import still need kv0, kv1\n";
     assert_eq!((run.status, run.stderr.as_str()), (0, notes));
+    let report = site.rekek("inspect out.csv --json").json();
+    assert_eq!(report["manifest_checked"], true);
+}
+
+/// A file that lost its last rows on its way must not say that a key may go.
+#[test]
+fn a_file_that_was_cut_or_changed_answers_nothing() {
+    let site = Site::sample();
+    site.rekek("rewrap export.csv -o out.csv --secrets secrets.json --to kv2").good();
+    let whole = site.read("out.csv");
+    let cut = &whole[..=whole[..whole.len() - 1].rfind('\n').unwrap()];
+    for spoilt in [cut, &whole[..whole.len() / 2], &whole.replacen("org-", "arg-", 1)] {
+        site.write("out.csv", spoilt);
+        let run = site.rekek("inspect out.csv --retired kv0");
+        assert_eq!((run.status, run.stdout.as_str()), (1, ""), "{}", run.stderr);
+        let said = run.stderr.strip_prefix("rekek: out.csv is not the file that its manifest describes: ");
+        assert!(said.is_some_and(|said| said.ends_with("; bring both over again\n")), "{}", run.stderr);
+    }
+    std::fs::remove_file(site.path("out.csv.manifest.json")).unwrap();
+    site.write("out.csv", cut);
+    let run = site.rekek("inspect out.csv --retired kv0");
+    let note = "rekek: note: no manifest is beside the file: whether it is whole was not checked\n";
+    assert!(run.status == 0 && run.stderr.contains(note), "{}", run.stderr);
 }
 
 #[test]

@@ -51,9 +51,10 @@ impl Writer {
         // What is put into a call is put into the same of every thread: into two at once is another test.
         let same = |a: &Call, b: &Call| (&a.name, a.nth) == (&b.name, b.nth);
         let is_one = |call: &Call| before.iter().chain(&calls).filter(|other| same(call, other)).count() == 1;
-        // (Nor is it a file, by which the database's runtime wakes its threads.)
-        let wakes = |call: &Call| call.line.contains("\"\\1\\0\\0\\0\\0\\0\\0\\0\"");
-        calls.iter().filter(|call| is_one(call) && !wakes(call)).cloned().collect()
+        // (By writing, too, the runtime of the database's side wakes its threads, now more often and now
+        // less, so that no number is that of one write. tests/site/export.rs has a full disk.)
+        let counts = |call: &Call| self.program == "rekek" || call.name != "write";
+        calls.iter().filter(|call| is_one(call) && counts(call)).cloned().collect()
     }
 
     /// One call fails.

@@ -164,3 +164,28 @@ fn inspect_counts_as_rekek_does_and_answers() {
         assert_eq!(r.site("inspect").status, 0);
     }
 }
+
+/// Not even with --force: the database would be gone.
+#[test]
+fn nothing_is_written_over_the_database_or_what_its_connection_reads() {
+    let r = Rehearsal::of(Kind::Sqlite, 12, 2);
+    let before = r.state();
+    for line in [
+        "export -o site.db --output-format csv --force",
+        "export -o site.db-wal --output-format csv --force",
+        "export -o x.csv --manifest site.db --force",
+        "export -o x.csv --report site.db --force",
+        "inspect --report site.db",
+    ] {
+        let ran = r.site(line);
+        assert_eq!(ran.status, 2, "{line}: {}", ran.stderr);
+        assert!(ran.stderr.contains("is also the database; choose another name"), "{line}: {}", ran.stderr);
+    }
+    assert_eq!(r.state(), before);
+    let r = Rehearsal::postgres(12);
+    r.folder.write("passwords", "");
+    let url = format!("{}?passfile=passwords", r.url);
+    let ran = r.site_on(&url, "export -o passwords --output-format csv --force");
+    assert_eq!(ran.status, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("is also a file that the connection reads"), "{}", ran.stderr);
+}

@@ -8,6 +8,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rekek-site'
@@ -216,6 +218,8 @@ enum Cut {
     BeforeTheServer,
     /// The server commits, its answer is lost.
     AfterTheServer,
+    /// The server commits, its answer is lost, and a pooler in between says so in its own words.
+    BehindAPooler,
 }
 
 /// A relay between the importer and the server that cuts the connection at the word COMMIT.
@@ -228,9 +232,19 @@ fn relay(server: u16, cut: Cut) -> u16 {
             let mut upstream = TcpStream::connect(("127.0.0.1", server)).unwrap();
             let (mut from_server, mut to_client) =
                 (upstream.try_clone().unwrap(), client.try_clone().unwrap());
+            // From the commit on, what the server says goes nowhere.
+            let told = Arc::new(AtomicBool::new(false));
+            let silent = Arc::clone(&told);
             std::thread::spawn(move || {
-                let _ = std::io::copy(&mut from_server, &mut to_client);
-                let _ = to_client.shutdown(Shutdown::Both);
+                let mut buffer = [0; 65536];
+                while let Ok(n) = from_server.read(&mut buffer) {
+                    if n == 0 || silent.load(Ordering::SeqCst) || to_client.write_all(&buffer[..n]).is_err() {
+                        break;
+                    }
+                }
+                if !silent.load(Ordering::SeqCst) {
+                    let _ = to_client.shutdown(Shutdown::Both);
+                }
             });
             std::thread::spawn(move || {
                 let mut buffer = [0; 65536];
@@ -241,9 +255,18 @@ fn relay(server: u16, cut: Cut) -> u16 {
                         break;
                     }
                     if is_commit {
-                        client.shutdown(Shutdown::Both).unwrap();
+                        if cut == Cut::BehindAPooler {
+                            told.store(true, Ordering::SeqCst);
+                        } else {
+                            client.shutdown(Shutdown::Both).unwrap();
+                        }
                         upstream.write_all(&buffer[..n]).unwrap();
                         std::thread::sleep(Duration::from_millis(500));
+                        if cut == Cut::BehindAPooler {
+                            let words = b"SFATAL\0VFATAL\0C08P01\0Mserver conn crashed?\0\0";
+                            let length = (words.len() as u32 + 4).to_be_bytes();
+                            client.write_all(&[b"E", &length[..], words].concat()).unwrap();
+                        }
                         break;
                     }
                     if upstream.write_all(&buffer[..n]).is_err() {
@@ -260,7 +283,7 @@ fn relay(server: u16, cut: Cut) -> u16 {
 
 #[test]
 fn a_connection_lost_at_commit_is_safe_to_run_again() {
-    for cut in [Cut::BeforeTheServer, Cut::AfterTheServer] {
+    for cut in [Cut::BeforeTheServer, Cut::AfterTheServer, Cut::BehindAPooler] {
         let r = Rehearsal::postgres(30);
         r.sql("UPDATE tenants SET version = 'V1-T1700000000000000'");
         let r = r.rewrapped();
@@ -273,7 +296,7 @@ fn a_connection_lost_at_commit_is_safe_to_run_again() {
         assert!(ran.stderr.contains(told), "{cut:?}: {}", ran.stderr);
         r.session().wait_for(SESSIONS, "0");
         let is_new = all_old_or_all_new(&r, fields, "after the cut");
-        assert_eq!(is_new, cut == Cut::AfterTheServer);
+        assert_eq!(is_new, cut != Cut::BeforeTheServer);
         let again = r.import("");
         assert_eq!((again.status, counts(&again)[3]), (0, 0), "{}", again.stderr);
         assert_eq!(counts(&again)[usize::from(is_new)], counts(&r.import(""))[1], "{cut:?}");
