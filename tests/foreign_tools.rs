@@ -90,3 +90,14 @@ fn tables_of_other_programs_come_back_to_them_the_same() {
     }
     python(&["compare"], &pairs).unwrap_or_else(|said| panic!("differences:\n{said}"));
 }
+
+/// `rekek rewrap - -o -` as a filter between two engines that stream.
+#[test]
+fn an_engine_streams_through_rekek_into_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let rekek = assert_cmd::cargo::cargo_bin!("rekek");
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sample");
+    let arguments =
+        ["filter", rekek.to_str().unwrap(), sample.to_str().unwrap(), folder.path().to_str().unwrap()];
+    python(&arguments, "").unwrap_or_else(|said| panic!("{said}"));
+}
