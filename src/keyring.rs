@@ -311,7 +311,12 @@ fn parse_yaml<T: for<'de> Deserialize<'de>>(file: &str, text: &[u8]) -> Result<T
         || serde_saphyr::from_slice_with_options(text, options),
         |e| {
             let (line, column) = e.location().map_or((0, 0), |l| (l.line(), l.column()));
-            format_error(file, "not YAML of the expected shape", line, column)
+            format_error(
+                file,
+                "not YAML of the shape of secrets, machine_identity.encryption_keys.<key id>",
+                line,
+                column,
+            )
         },
     )
 }

@@ -4,47 +4,40 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// What stands before a message where other texts are about too: labels of tables, SQL. (Without
-/// white space; a text before it is written `"`.)
-const BEFORE: [&str; 31] = [
-    "#[error(",
-    "Usage(",
-    "Usage(format!(",
-    "bail!(",
-    "anyhow!(",
-    "context(",
-    "context(format!(",
-    "context(||format!(",
-    "letcannot=||format!(",
-    "Err(",
-    "Err(format!(",
-    "No(format!(",
-    "ok_or(",
+/// What stands before a message among SQL. (Without white space; a text before it is written `"`.)
+const BEFORE_AMONG_SQL: [&str; 8] = [
+    "failed(",
+    "lacking(format!(",
+    "letdoing=",
     "letwhat=",
-    "letwhat=format!(",
-    "=>format!(",
-    "=>{format!(",
-    "};format!(",
-    "Some(format!(",
-    "lines.push(format!(",
-    "letoutput=",
-    "say(format_args!(",
-    "map_err(|_|",
     "what:",
     "what:format!(",
-    "lacking(format!(",
     "Table(format!(",
-    "letend=ifall{",
-    "letdoing=",
-    "failed(",
     ".step(",
+];
+
+/// What stands before a label or a value in a table for people, or before help.
+const NO_MESSAGE_BEHIND: [&str; 12] = [
+    "table.line(",
+    "table.line(\",",
+    "table.line(\",format!(",
+    "table.toned(",
+    "table.toned(Tone::Bad,\",",
+    "table.count(",
+    "table.count_bad(",
+    "Grid::new([",
+    "letmutstages=Grid::new([\",",
+    "constAFTER:&str=",
+    "constAFTER_HELP:&str=",
+    "constSTATUSES:&str=",
 ];
 
 /// What stands before a text that nobody is shown: a bug's, a lint's, a parser's own words.
 const NEVER: [&str; 5] = ["expect(", "reason=", "assert!(", "unreachable!(", "write_str("];
 
 /// Texts that are none of the programs' words.
-const NO_MESSAGES: [&str; 12] = [
+const NO_MESSAGES: [&str; 14] = [
+    "SQLite format 3\\0",
     "-----BEGIN PRIVATE KEY-----\\n",
     "-----BEGIN PUBLIC KEY-----\\n",
     "\\n-----END PRIVATE KEY-----",
@@ -57,6 +50,67 @@ const NO_MESSAGES: [&str; 12] = [
     "{PROGRAM}: {line}",
     "{PROGRAM}: note: {note}",
     "{PROGRAM}: warning: {self}",
+    "{program}: {WARNING}warning:{WARNING:#} {rest}\\n",
+];
+
+/// What files are called in messages.
+const NAMES: [&str; 17] = [
+    "the signing key",
+    "a secrets file",
+    "the trusted key",
+    "the site configuration",
+    "the failures file",
+    "the input's manifest",
+    "an import's report",
+    "what stands beside the output,",
+    "the file of organizations",
+    "the input of site {name}",
+    "the manifest of the input of site {name}",
+    "a secrets file of site {name}",
+    "the configuration of site {name}",
+    "the output of site {name}",
+    "the manifest of the output of site {name}",
+    "the signature of the output of site {name}",
+    "the report of site {}",
+];
+
+/// Pieces of messages that are listed.
+const PIECES: [&str; 9] = [
+    "{} {}: {}",
+    "{} ({} of {all})",
+    "{organization_id} {field}: {error}",
+    "the JSON report",
+    "1 field names it",
+    "{} fields name it",
+    "nothing was written, as asked",
+    "the other rows were written",
+    "nothing was written",
+];
+
+/// Values in tables that are chosen elsewhere.
+const VALUES: [&str; 13] = [
+    "no field names it",
+    "1 field still names it",
+    "{} fields still name it",
+    "{}, among the unchanged",
+    "failed at the re-wrap",
+    "fields after a re-wrap",
+    "no: a dry run, everything was rolled back",
+    "yes: there was nothing to write",
+    "yes, in one transaction",
+    "yes, in {} transactions",
+    "no: nothing was written",
+    "only {} transactions",
+    "{:.1} s, {} rows/s",
+];
+
+/// Progress.
+const PROGRESS: [&str; 5] = [
+    "checking the file",
+    "{{prefix}}{{human_pos}}{of} rows  {{rate}} rows/s  {clock}{wide}",
+    "{text}; {all:#} in all",
+    "of about {}",
+    "{}{of} rows, {} rows/s, {clock}",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -132,35 +186,31 @@ fn messages() -> BTreeSet<String> {
     for path in paths {
         let name = path.strip_prefix(&root).unwrap().to_str().unwrap();
         // How things look; tests.
-        if [
-            "bench/plot.rs",
-            "cli/people.rs",
-            "cli/progress.rs",
-            "figures.rs",
-            "record/page.rs",
-            "table/round.rs",
-        ]
-        .contains(&name)
+        if ["bench/plot.rs", "figures.rs", "record/page.rs", "table/round.rs"].contains(&name)
             || name.ends_with("tests.rs")
         {
             continue;
         }
-        let with_others =
-            ["cli/", "bin/", "main.rs", "site/sql_", "site/init.rs"].iter().any(|n| name.starts_with(n));
+        let is_for_people = ["cli/", "bin/", "main.rs"].iter().any(|n| name.starts_with(n));
+        let is_among_sql = ["site/sql_", "site/init.rs"].iter().any(|n| name.starts_with(n));
+        let others = [&NO_MESSAGES[..], &NAMES, &PIECES, &VALUES, &PROGRESS].concat();
         let text = std::fs::read_to_string(&path).unwrap();
         let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
         for (code, literal) in literals(text) {
-            let blanks = literal.matches(' ').count();
-            if NEVER.iter().any(|end| code.ends_with(end)) || NO_MESSAGES.contains(&literal.as_str()) {
+            let behind = |ends: &[&str]| ends.iter().any(|end| code.ends_with(end));
+            let literal = literal.trim();
+            if behind(&NEVER) || others.contains(&literal) {
                 continue;
             }
-            let is_message = match blanks {
+            let is_message = match literal.matches(' ').count() {
                 0 => false,
                 1 => code.ends_with("#[error("),
-                _ => !with_others || BEFORE.iter().any(|end| code.ends_with(end)),
+                _ if is_for_people => !behind(&NO_MESSAGE_BEHIND),
+                _ if is_among_sql => behind(&BEFORE_AMONG_SQL) || code.ends_with("#[error("),
+                _ => true,
             };
             if is_message {
-                messages.insert(literal.trim().to_owned());
+                messages.insert(literal.to_owned());
             }
         }
     }

@@ -38,8 +38,8 @@ pub struct Conduct {
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     check_signing_keys: SigningKeyCheck,
 
-    /// Sign the manifest with this minisign secret key: writes OUTPUT.manifest.json.minisig; the passphrase of an
-    /// encrypted key is asked on the terminal, once
+    /// Sign the manifest with this minisign secret key, for instance rotation.key: writes
+    /// OUTPUT.manifest.json.minisig; the passphrase of an encrypted key is asked on the terminal, once
     #[arg(long, value_name = "KEYFILE")]
     pub sign: Option<PathBuf>,
 

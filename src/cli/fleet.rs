@@ -3,8 +3,8 @@
 use crate::conduct::{Conduct, target_of};
 use crate::keys::{KeyArguments, VaultKey};
 use crate::paths::{self, WhichFile};
-use crate::people::{self, Cell, Grid, Report, count, say};
-use crate::progress::{Progress, ProgressArgument, When};
+use crate::people::{self, Cell, Grid, Report, Tone, count, quoted, say};
+use crate::progress::{Progress, ProgressArgument, Total, When};
 use crate::rewrap::outcome;
 use crate::status::{Interrupted, Outcome, Usage, in_one_line};
 use crate::total::rows_told;
@@ -13,10 +13,13 @@ use crate::{PROGRAM, is_interruption};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use rekek::fleet::{Entry, FleetReport, Plan, Site, SiteName, SiteOutcome, SiteReport, Standing, Target};
+use rekek::keyring::{Key, Keyring};
 use rekek::manifest::{Manifest, OutputNames};
 use rekek::pipeline::{Destination, Job, Observer};
-use rekek::publish::{self, Existing, PublishError};
-use rekek::report::Failure;
+use rekek::publish::{self, Existing};
+use rekek::report::{Failure, RewrapReport};
+use rekek::rewrap::Reason;
+use rekek::row::printable;
 use rekek::signature;
 use rekek::signer::Signer;
 use rekek::stop::Stop;
@@ -24,8 +27,12 @@ use rekek::table::Input;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
 use std::io::{self, Read as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// Failures of a site that are shown; its report lists them.
+const SHOWN_FAILURES: usize = 2;
 
 /// Bytes of an older report that are looked at before it is replaced.
 const OLD_REPORT_BYTES_MAX: u64 = 1 << 30;
@@ -71,7 +78,8 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 
-    /// Write the report of each site into this folder, as NAME.json (in place of an older one of a site)
+    /// Write the report of each site into this folder, for instance reports, as NAME.json (in place of an older one
+    /// of a site); it is made where it is not there
     #[arg(long, value_name = "FOLDER")]
     site_reports: Option<PathBuf>,
 
@@ -98,16 +106,26 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
     let mut sites = Vec::with_capacity(plan.entries.len());
     let mut report_failed = None;
-    for entry in &plan.entries {
-        let site = arguments.site(entry, signer.as_ref(), stop);
+    let all = count(plan.entries.len() as u64);
+    let place = |i: usize| format!("{} ({} of {all})", plan.entries[i].name, count(i as u64 + 1));
+    let progress =
+        if arguments.quiet { ProgressArgument { progress: When::Never } } else { arguments.progress };
+    let mut rows = Rows(progress.begin_many(place(0)));
+    for (i, entry) in plan.entries.iter().enumerate() {
+        if !stop.is_requested() {
+            let told = |site: &Site| rows_told(&site.input, site.input_format);
+            rows.0.step(place(i), entry.site.as_ref().map_or(Total::Unknown, told));
+        }
+        let site = arguments.site(entry, signer.as_ref(), &mut rows, stop);
         if let Err(error) = arguments.write_site_report(&site) {
             report_failed.get_or_insert(error);
         }
         if let Some(error) = &site.error {
-            say(format_args!("{PROGRAM}: site {}: {error}", site.site));
+            rows.say(&site.site, error);
         }
         sites.push(site);
     }
+    drop(rows);
     let seconds = begun.elapsed().as_secs_f64();
     let (name, dry_run) = (arguments.plan.display().to_string(), arguments.conduct.dry_run);
     let report = FleetReport::new(name, dry_run, arguments.conduct.threads(), seconds, sites);
@@ -119,7 +137,7 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     match (arguments.json, arguments.quiet) {
         (_, true) => {}
         (true, _) => people::print_document(&json)?,
-        (false, _) => people::print(&table(&report, signer.as_ref()))?,
+        (false, _) => people::print(&arguments.table(&report, &plan, signer.as_ref()))?,
     }
     report_failed.map_or(Ok(()), Err)?;
     end(&report)
@@ -176,6 +194,11 @@ impl Arguments {
         for entry in &plan.entries {
             let Some(path) = self.site_report(&entry.name) else { break };
             writes(&path, format!("the report of site {}", entry.name))?;
+        }
+        let Some(folder) = &self.site_reports else { return Ok(()) };
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        for path in plan.entries.iter().filter_map(|entry| self.site_report(&entry.name)) {
             publish::check(&path, self.existing_report::<SiteReport>(&path))?;
         }
         Ok(())
@@ -207,7 +230,7 @@ impl Arguments {
     }
 
     /// One site, from its keys to its report. Whatever goes wrong is its own.
-    fn site(&self, entry: &Entry, signer: Option<&Signer>, stop: &Stop) -> SiteReport {
+    fn site(&self, entry: &Entry, signer: Option<&Signer>, rows: &mut Rows, stop: &Stop) -> SiteReport {
         let mut report = SiteReport {
             site: entry.name.clone(),
             outcome: SiteOutcome::NotReached,
@@ -219,7 +242,7 @@ impl Arguments {
             return report;
         }
         let result = match &entry.site {
-            Ok(site) => self.rewrap(site, signer, stop, &mut report),
+            Ok(site) => self.rewrap(site, signer, rows, stop, &mut report),
             Err(missing) => Err(missing.clone().into()),
         };
         match result {
@@ -238,16 +261,18 @@ impl Arguments {
         &self,
         site: &Site,
         signer: Option<&Signer>,
+        rows: &mut Rows,
         stop: &Stop,
         report: &mut SiteReport,
     ) -> anyhow::Result<SiteOutcome> {
-        let vault_key =
-            site.vault_keys.iter().map(|(id, path)| VaultKey { id: id.clone(), path: path.clone() });
-        let keys = KeyArguments { secrets: site.secrets.clone(), vault_key: vault_key.collect() };
-        let keyring = keys.load(stop)?;
-        let target = keyring.target(&match &site.target {
-            Target::Key(id) => id.clone(),
-            Target::Config(path) => target_of(path)?,
+        let keys = keys_of(site);
+        let (keyring, target) = rows.0.aside(|| -> anyhow::Result<_> {
+            let keyring = keys.load(stop)?;
+            let target = keyring.target(&match &site.target {
+                Target::Key(id) => id.clone(),
+                Target::Config(path) => target_of(path)?,
+            })?;
+            Ok((keyring, target))
         })?;
         let key = &keyring.keys()[target];
         report.target_key_fingerprint = Some(key.fingerprint().to_owned());
@@ -261,6 +286,7 @@ impl Arguments {
             }
             Standing::Done(made) if existing == Existing::Refuse => {
                 let failed = count(made.counts.rows_failed);
+                self.say_failures(&report.site, &made, rows);
                 report.report = Some(*made);
                 report.error = Some(format!(
                     "its output is there, with {failed} rows that failed and are unchanged: mend them, then make it \
@@ -269,8 +295,10 @@ impl Arguments {
                 return Ok(SiteOutcome::RowsFailed);
             }
             Standing::Other(why) if existing == Existing::Refuse => {
-                let exists = PublishError::Exists(site.output.clone());
-                return Err(anyhow!("{exists} ({why})"));
+                let output = site.output.display();
+                return Err(anyhow!(
+                    "{output} exists already ({why}); remove it and what stands beside it, or --force to replace it"
+                ));
             }
             Standing::Done(_) | Standing::Other(_) => {}
         }
@@ -295,12 +323,10 @@ impl Arguments {
             threads: self.conduct.threads(),
             stop: stop.clone(),
         };
-        let progress = if self.quiet { ProgressArgument { progress: When::Never } } else { self.progress };
-        let mut rows = Rows(progress.begin(None, rows_told(&site.input, site.input_format)));
-        let made = job.run(&mut rows)?;
-        drop(rows);
-        for line in keys.missing(&made.missing_keys) {
-            say(format_args!("{PROGRAM}: {line}"));
+        let made = job.run(rows)?;
+        self.say_failures(&report.site, &made, rows);
+        for line in keys.missing(&made.missing_keys).into_iter().chain(other_keys(&keyring, &made)) {
+            rows.say(&report.site, &line);
         }
         let outcome = outcome(&made, &job.output, job.on_failure);
         report.report = Some(made);
@@ -312,10 +338,141 @@ impl Arguments {
             }
         })
     }
+    /// The first failures of a site, and where all are.
+    fn say_failures(&self, site: &SiteName, made: &RewrapReport, rows: &Rows) {
+        for Failure { organization_id, field, error } in made.failures.iter().take(SHOWN_FAILURES) {
+            rows.say(site, &format!("{organization_id} {field}: {error}"));
+        }
+        if made.failures.len() <= SHOWN_FAILURES {
+            return;
+        }
+        let first = if made.failures_truncated { "the first " } else { "all " };
+        let listed = count(made.failures.len() as u64);
+        let place = match self.site_report(site).or_else(|| self.report.clone()) {
+            Some(path) => path.display().to_string(),
+            None if self.json => "the JSON report".into(),
+            None => "no file yet: --site-reports FOLDER or --report FILE lists them".into(),
+        };
+        rows.say(site, &format!("… {first}{listed} failures are in {place}"));
+    }
+
+    /// The report for people: a line a site, and the sums.
+    fn table(&self, report: &FleetReport, plan: &Plan, signer: Option<&Signer>) -> Report {
+        let mut grid = Grid::new(["site", "outcome", "rows", "updated", "skipped", "failed", "target key"]);
+        for site in &report.site_reports {
+            let (tone, how) = match site.outcome {
+                SiteOutcome::Done if report.dry_run => (Tone::Plain, "rehearsed"),
+                SiteOutcome::Done => (Tone::Plain, "re-wrapped"),
+                SiteOutcome::DoneBefore => (Tone::Plain, "done before"),
+                SiteOutcome::RowsFailed => (Tone::Bad, "ROWS FAILED"),
+                SiteOutcome::NotDone => (Tone::Bad, "NOT DONE"),
+                SiteOutcome::NotReached => (Tone::Bad, "not reached"),
+            };
+            let counts = site.report.as_ref().map(|report| report.counts.clone()).unwrap_or_default();
+            grid.row([
+                Cell::Text(site.site.to_string()),
+                Cell::Toned(tone, how.to_owned()),
+                Cell::Count(counts.rows_examined),
+                Cell::Count(counts.rows_updated),
+                Cell::Count(counts.rows_skipped_all_on_target),
+                Cell::Count(counts.rows_failed),
+                Cell::Text(site.target_key_fingerprint.clone().unwrap_or_else(|| "-".to_owned())),
+            ]);
+        }
+        let sites = &report.sites;
+        let mut table = Report::default();
+        table.line("plan", report.plan.clone());
+        if let Some(signer) = signer.filter(|_| !report.dry_run) {
+            table.line("signed with key", signer.public_key_id().to_string());
+        }
+        table.count("sites", sites.sites);
+        table.count(if report.dry_run { "  rehearsed" } else { "  re-wrapped" }, sites.sites_done);
+        table.count("  done before", sites.sites_done_before);
+        table.count_bad("  rows failed", sites.sites_with_failed_rows);
+        table.count_bad("  not done", sites.sites_not_done);
+        if sites.sites_not_reached > 0 {
+            table.count_bad("  not reached", sites.sites_not_reached);
+        }
+        table.count("rows examined", report.counts.rows_examined);
+        table.count("fields re-encrypted", report.counts.fields_reencrypted);
+        table.count("  skipped on target", report.counts.fields_skipped_on_target);
+        table.line("time", format!("{:.1} s, {} threads", report.elapsed_seconds, report.threads));
+        table.grid(grid);
+        self.next(&mut table, report, plan);
+        table
+    }
+
+    /// What an operator does next, where all sites are done; otherwise the last line on stderr says it.
+    fn next(&self, table: &mut Report, report: &FleetReport, plan: &Plan) {
+        let sites = &report.sites;
+        if sites.sites != sites.sites_done + sites.sites_done_before {
+            return;
+        }
+        match (report.dry_run, sites.sites_done) {
+            (true, 0) => return table.next("nothing: every site was done before", None),
+            (true, _) => return table.next("do it: the same command without --dry-run", None),
+            (false, 0) => {}
+            (false, _) => {
+                let done = report.site_reports.iter().position(|site| site.outcome == SiteOutcome::Done);
+                let (_, first) = plan.sites().nth(done.expect("it was counted")).expect("it was run");
+                let what = "prove the written bytes of each site, before they cross the gap; for this one";
+                table.next(what, Some(verify(first)));
+            }
+        }
+        let manifests: Vec<String> = if self.plan.is_dir() {
+            vec![quoted(&self.plan.join("").display().to_string()) + "*/rewrapped.*.manifest.json"]
+        } else {
+            let manifest = |site: &Site| quoted(&Manifest::path_for(&site.output).display().to_string());
+            plan.sites().map(|(_, site)| manifest(site)).collect()
+        };
+        let what = if sites.sites_done == 0 {
+            "every site was done before: its change record"
+        } else {
+            "the change record of the fleet"
+        };
+        table.next(what, Some(format!("rekek report -o record.html -- {}", manifests.join(" "))));
+    }
+}
+
+fn keys_of(site: &Site) -> KeyArguments {
+    let vault_key = site.vault_keys.iter().map(|(id, path)| VaultKey { id: id.clone(), path: path.clone() });
+    KeyArguments { secrets: site.secrets.clone(), vault_key: vault_key.collect() }
+}
+
+/// The proof of a site's written bytes.
+fn verify(site: &Site) -> String {
+    let quoted = |path: &Path| quoted(&path.display().to_string());
+    let [output, input] = [&site.output, &site.input].map(|path| quoted(path));
+    format!("rekek verify {output} --source {input}{}", keys_of(site).as_typed())
+}
+
+/// Of each key that opened nothing of what names it, as one of another site would: what to compare.
+fn other_keys(keyring: &Keyring, made: &RewrapReport) -> Vec<String> {
+    let opens_nothing = |id: &str| {
+        let reason = Reason::DoesNotOpen { key_id: printable(id) }.to_string();
+        !made.fields_by_source_key.contains_key(id)
+            && made.failures.iter().any(|f| f.error.ends_with(&reason))
+    };
+    let keys = keyring.keys().iter().filter(|key| opens_nothing(key.id().as_str()));
+    let line = |key: &Key| {
+        let (id, fingerprint) = (printable(key.id().as_str()), key.fingerprint());
+        format!(
+            "nothing opens under the key {id}: compare the fingerprint of {id}, {fingerprint}, with that of the \
+             site's; it may be another site's key"
+        )
+    };
+    keys.map(line).collect()
 }
 
 /// Shows the rows that go by; failures stand in the site's report.
 struct Rows(Progress);
+
+impl Rows {
+    /// A line of one site.
+    fn say(&self, site: &SiteName, line: &str) {
+        self.0.aside(|| say(format_args!("{PROGRAM}: site {site}: {line}")));
+    }
+}
 
 impl Observer for Rows {
     fn rows(&mut self, rows: u64) {
@@ -349,49 +506,4 @@ fn end(report: &FleetReport) -> anyhow::Result<Outcome> {
         return Ok(Outcome::No(format!("{failed_rows}; mend them: {again}")));
     }
     Ok(Outcome::Done)
-}
-
-/// The report for people: a line a site, and the sums.
-fn table(report: &FleetReport, signer: Option<&Signer>) -> Report {
-    let mut grid = Grid::new(["site", "", "rows", "updated", "skipped", "failed", "target key"]);
-    for site in &report.site_reports {
-        let how = match site.outcome {
-            SiteOutcome::Done if report.dry_run => "rehearsed",
-            SiteOutcome::Done => "re-wrapped",
-            SiteOutcome::DoneBefore => "done before",
-            SiteOutcome::RowsFailed => "ROWS FAILED",
-            SiteOutcome::NotDone => "NOT DONE",
-            SiteOutcome::NotReached => "not reached",
-        };
-        let counts = site.report.as_ref().map(|report| report.counts.clone()).unwrap_or_default();
-        grid.row([
-            Cell::Text(site.site.to_string()),
-            Cell::Text(how.to_owned()),
-            Cell::Count(counts.rows_examined),
-            Cell::Count(counts.rows_updated),
-            Cell::Count(counts.rows_skipped_all_on_target),
-            Cell::Count(counts.rows_failed),
-            Cell::Text(site.target_key_fingerprint.clone().unwrap_or_else(|| "-".to_owned())),
-        ]);
-    }
-    let sites = &report.sites;
-    let mut table = Report::default();
-    table.line("plan", report.plan.clone());
-    if let Some(signer) = signer.filter(|_| !report.dry_run) {
-        table.line("signed with key", signer.public_key_id().to_string());
-    }
-    table.count("sites", sites.sites);
-    table.count(if report.dry_run { "  rehearsed" } else { "  re-wrapped" }, sites.sites_done);
-    table.count("  done before", sites.sites_done_before);
-    table.count_bad("  rows failed", sites.sites_with_failed_rows);
-    table.count_bad("  not done", sites.sites_not_done);
-    if sites.sites_not_reached > 0 {
-        table.count_bad("  not reached", sites.sites_not_reached);
-    }
-    table.count("rows examined", report.counts.rows_examined);
-    table.count("fields re-encrypted", report.counts.fields_reencrypted);
-    table.count("  skipped on target", report.counts.fields_skipped_on_target);
-    table.line("time", format!("{:.1} s, {} threads", report.elapsed_seconds, report.threads));
-    table.grid(grid);
-    table
 }

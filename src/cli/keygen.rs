@@ -63,9 +63,11 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     }
     publish::rewrite(path, |file| -> anyhow::Result<Zeroizing<Vec<u8>>> {
         let name = file.display().to_string();
-        let bytes = read_secret(file, stop)?;
-        let text = std::str::from_utf8(&bytes).with_context(|| format!("{name} is not text"))?;
-        Ok(Zeroizing::new(insert_into_secrets(&name, text, id, &key)?.as_bytes().to_vec()))
+        let secret = read_secret(file, stop)?;
+        let text = std::str::from_utf8(&secret.bytes).with_context(|| format!("{name} is not text"))?;
+        let text = Zeroizing::new(insert_into_secrets(&name, text, id, &key)?.as_bytes().to_vec());
+        secret.warn();
+        Ok(text)
     })?;
     print_document(&format!(
         "added the new key {shown} (fingerprint {fingerprint}) to {}\n",

@@ -99,14 +99,14 @@ impl KeyArguments {
         }
         let mut keyring = Keyring::new();
         for path in &self.secrets {
-            keyring.add_secrets(&path.display().to_string(), &read_secret(path, stop)?)?;
+            let secret = read_secret(path, stop)?;
+            keyring.add_secrets(&path.display().to_string(), &secret.bytes)?;
+            secret.warn();
         }
-        for vault in &self.vault_key {
-            keyring.add_vault(
-                &vault.id,
-                &vault.path.display().to_string(),
-                &read_secret(&vault.path, stop)?,
-            )?;
+        for VaultKey { id, path } in &self.vault_key {
+            let secret = read_secret(path, stop)?;
+            keyring.add_vault(id, &path.display().to_string(), &secret.bytes)?;
+            secret.warn();
         }
         wipe_stack();
         Ok(keyring)
@@ -116,27 +116,43 @@ impl KeyArguments {
 /// The key that signs manifests, from the file that minisign made; the passphrase of an encrypted
 /// one is asked on the terminal.
 pub fn read_signer(path: &Path, stop: &Stop) -> anyhow::Result<Signer> {
-    let text = read_wiped_file(path, stop)
+    let secret = read_wiped_file(path, stop)
         .with_context(|| format!("cannot read the signing key {}", path.display()))?;
     let name = path.display().to_string();
-    Signer::read(&name, &text, || passphrase::ask(&name, stop))
+    let signer = Signer::read(&name, &secret.bytes, || passphrase::ask(&name, stop))?;
+    secret.warn();
+    Ok(signer)
 }
 
-/// Reads a file that holds keys into memory that is wiped; warns if others can read it.
-pub fn read_secret(path: &Path, stop: &Stop) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+/// What a file holds that is said to hold keys, in memory that is wiped.
+pub struct SecretFile {
+    /// What was read.
+    pub bytes: Zeroizing<Vec<u8>>,
+    readable: Option<Warning>,
+}
+
+impl SecretFile {
+    /// Now that it is known to hold keys: warns if others can read it.
+    pub fn warn(self) {
+        self.readable.into_iter().for_each(Warning::say);
+    }
+}
+
+/// Reads a file that holds keys.
+pub fn read_secret(path: &Path, stop: &Stop) -> anyhow::Result<SecretFile> {
     let cannot = || format!("cannot read the secrets {}", path.display());
     if path.as_os_str() == "-" {
-        return standard_input(stop).and_then(|mut stdin| read_wiped(&mut stdin, 0)).with_context(cannot);
+        let bytes = standard_input(stop).and_then(|mut stdin| read_wiped(&mut stdin, 0));
+        return Ok(SecretFile { bytes: bytes.with_context(cannot)?, readable: None });
     }
     read_wiped_file(path, stop).with_context(cannot)
 }
 
-fn read_wiped_file(path: &Path, stop: &Stop) -> std::io::Result<Zeroizing<Vec<u8>>> {
+fn read_wiped_file(path: &Path, stop: &Stop) -> std::io::Result<SecretFile> {
     let (mut file, metadata) = open_interruptible(path, stop)?;
-    if metadata.mode() & 0o077 != 0 {
-        Warning::SecretsReadable { path: path.to_owned(), mode: metadata.mode() & 0o777 }.say();
-    }
-    read_wiped(&mut file, metadata.len())
+    let mode = metadata.mode() & 0o777;
+    let readable = (mode & 0o077 != 0).then(|| Warning::SecretsReadable { path: path.to_owned(), mode });
+    Ok(SecretFile { bytes: read_wiped(&mut file, metadata.len())?, readable })
 }
 
 /// Reads to the end without leaving a copy behind in memory that was outgrown.

@@ -115,11 +115,11 @@ impl Report {
         for part in &self.0 {
             match part {
                 Part::Line { label, value, tone } => {
-                    labelled(&mut out, label, label_width, value, *tone, columns);
+                    labelled(&mut out, label, label_width, value, tone.style(), columns);
                 }
                 Part::Count { label, n, tone } => {
                     let value = format!("{:>count_width$}", count(*n));
-                    labelled(&mut out, label, label_width, &value, *tone, columns);
+                    labelled(&mut out, label, label_width, &value, tone.style(), columns);
                 }
                 Part::Grid(grid) => {
                     out.push('\n');
@@ -158,10 +158,9 @@ fn labelled(
     label: &str,
     label_width: usize,
     value: &str,
-    tone: Tone,
+    style: Style,
     columns: Option<usize>,
 ) {
-    let style = tone.style();
     let indent = label_width + GAP;
     let padding = " ".repeat(indent - display_width(label));
     let fits = columns.is_none_or(|columns| indent + display_width(value) <= columns);
@@ -202,6 +201,9 @@ pub struct Grid {
 pub enum Cell {
     /// A text, aligned at the left.
     Text(String),
+    /// The same of a text that tells something.
+    #[allow(dead_code)] // rekek-site has none
+    Toned(Tone, String),
     /// A number, aligned at the right.
     Count(u64),
     /// A number that is spelled in another way, aligned at the right.
@@ -212,9 +214,13 @@ pub enum Cell {
 impl Cell {
     fn text(&self) -> String {
         match self {
-            Cell::Text(text) | Cell::Figure(text) => text.clone(),
+            Cell::Text(text) | Cell::Toned(_, text) | Cell::Figure(text) => text.clone(),
             Cell::Count(n) => count(*n),
         }
+    }
+
+    fn style(&self) -> Style {
+        if let Cell::Toned(tone, _) = self { tone.style() } else { Style::new() }
     }
 }
 
@@ -244,28 +250,31 @@ impl Grid {
             return self.stack(out, &texts, columns);
         }
         let right = |i: usize| self.rows.iter().any(|row| matches!(row[i], Cell::Count(_) | Cell::Figure(_)));
-        let aligned = |cells: &[&str]| {
+        let aligned = |cells: &[(&str, Style)]| {
             let mut text = String::new();
-            for (i, cell) in cells.iter().enumerate() {
+            for (i, (cell, style)) in cells.iter().enumerate() {
                 let gap = " ".repeat(if i == 0 { 0 } else { GAP });
                 let padding = " ".repeat(widths[i] - display_width(cell));
-                text += &if right(i) { gap + &padding + cell } else { gap + cell + &padding };
+                let cell = format!("{style}{cell}{style:#}");
+                text += &if right(i) { gap + &padding + &cell } else { gap + &cell + &padding };
             }
             text.trim_end().to_owned()
         };
-        line(out, &format!("{HEADING}{}{HEADING:#}", aligned(&self.headings)));
-        for row in &texts {
-            line(out, &aligned(&row.iter().map(String::as_str).collect::<Vec<_>>()));
+        let headings: Vec<_> = self.headings.iter().map(|heading| (*heading, Style::new())).collect();
+        line(out, &format!("{HEADING}{}{HEADING:#}", aligned(&headings)));
+        for (row, texts) in self.rows.iter().zip(&texts) {
+            let styles = row.iter().map(Cell::style);
+            line(out, &aligned(&texts.iter().map(String::as_str).zip(styles).collect::<Vec<_>>()));
         }
     }
 
     /// Too wide for the terminal: each row as a block of lines.
     fn stack(&self, out: &mut String, texts: &[Vec<String>], columns: Option<usize>) {
         let label_width = self.headings[1..].iter().map(|h| display_width(h) + 2).max().unwrap_or(0);
-        for row in texts {
-            line(out, &format!("{HEADING}{} {}{HEADING:#}", self.headings[0], row[0]));
-            for (heading, text) in self.headings.iter().zip(row).skip(1) {
-                labelled(out, &format!("  {heading}"), label_width, text, Tone::Plain, columns);
+        for (row, texts) in self.rows.iter().zip(texts) {
+            line(out, &format!("{HEADING}{} {}{HEADING:#}", self.headings[0], texts[0]));
+            for ((heading, cell), text) in self.headings.iter().zip(row).zip(texts).skip(1) {
+                labelled(out, &format!("  {heading}"), label_width, text, cell.style(), columns);
             }
         }
     }
@@ -417,6 +426,21 @@ the gap
         for columns in 1..120 {
             let shown = words(&plain(&report().render(Some(columns))));
             assert!(all.iter().all(|word| shown.contains(word)), "{columns} columns");
+        }
+    }
+
+    #[test]
+    fn a_toned_cell_stands_where_a_plain_one_would() {
+        for columns in [None, Some(10)] {
+            let texts = [Tone::Plain, Tone::Bad].map(|tone| {
+                let mut grid = Grid::new(["site", "outcome", "rows"]);
+                grid.row([Cell::Text("a".into()), Cell::Toned(tone, "NOT DONE".into()), Cell::Count(7)]);
+                let mut report = Report::default();
+                report.grid(grid);
+                report.render(columns)
+            });
+            assert_eq!(plain(&texts[0]), plain(&texts[1]));
+            assert_ne!(texts[0], texts[1]);
         }
     }
 

@@ -8,9 +8,9 @@ use crate::people::{count, say};
 use clap::{Args, ValueEnum};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -73,13 +73,22 @@ pub struct ProgressArgument {
 impl ProgressArgument {
     /// Begins to show a step; `step` names it where a command has several.
     pub fn begin(self, step: Option<&'static str>, total: impl Into<Total>) -> Progress {
-        let total = total.into();
+        self.show(Step::new(step.unwrap_or_default().into(), total.into(), Clock::Left))
+    }
+
+    /// Begins to show many steps, of which this is the first. The time is that of them all.
+    #[allow(dead_code)] // rekek-site has none
+    pub fn begin_many(self, first: String) -> Progress {
+        self.show(Step::new(first, Total::Unknown, Clock::Elapsed))
+    }
+
+    fn show(self, step: Step) -> Progress {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         Progress(match self.progress {
             When::Never => Shown::Nothing,
             // A dumb terminal cannot take a line back.
-            _ if std::io::stderr().is_terminal() && !dumb => Shown::Bar(bar(step, total)),
-            when => Shown::Log(Log::begin(step, total, when)),
+            _ if std::io::stderr().is_terminal() && !dumb => Shown::Bar(bar(&step)),
+            when => Shown::Log(Log::begin(step, when)),
         })
     }
 }
@@ -100,8 +109,28 @@ impl Progress {
             Shown::Nothing => {}
             Shown::Bar(bar) => bar.inc(rows),
             Shown::Log(log) => {
-                log.rows.fetch_add(rows, Ordering::Relaxed);
+                log.lines.rows.fetch_add(rows, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// The next of many steps begins.
+    #[allow(dead_code)] // rekek-site has none
+    pub fn step(&self, name: String, total: Total) {
+        let step = Step::new(name, total, Clock::Elapsed);
+        match &self.0 {
+            Shown::Nothing => {}
+            Shown::Bar(bar) => step.show_on(bar),
+            Shown::Log(log) => log.lines.begin(step),
+        }
+    }
+
+    /// Does what may print lines, without a bar in their way.
+    #[allow(dead_code)] // rekek-site has none
+    pub fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &self.0 {
+            Shown::Bar(bar) => bar.suspend(print),
+            Shown::Nothing | Shown::Log(_) => print(),
         }
     }
 }
@@ -116,49 +145,87 @@ impl Drop for Progress {
     }
 }
 
-fn bar(step: Option<&'static str>, total: Total) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(total.rows(), ProgressDrawTarget::stderr());
-    let template = match total {
-        Total::About(_) => "{prefix}{human_pos}/~{human_len} rows  {rate} rows/s  {eta} left  {wide_bar}",
-        Total::Told(_) => "{prefix}{human_pos}/{human_len} rows  {rate} rows/s  {eta} left  {wide_bar}",
-        Total::Unknown => "{prefix}{human_pos} rows  {rate} rows/s  {elapsed}",
-    };
-    let style = ProgressStyle::with_template(template).expect("a fixed template");
-    bar.set_style(style.with_key(
-        "rate",
-        |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
-            let _ = out.write_str(&count(state.per_sec() as u64));
-        },
-    ));
-    bar.set_prefix(step.map(|step| format!("{step}: ")).unwrap_or_default());
+/// Which time is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Clock {
+    /// What is left of the step, where that can be told.
+    Left,
+    /// What has gone by since the first step: one step's end says nothing of the others'.
+    Elapsed,
+}
+
+/// What is being done.
+struct Step {
+    /// With a colon, where it has a name.
+    prefix: String,
+    total: Total,
+    clock: Clock,
+    begun: Instant,
+}
+
+impl Step {
+    fn new(name: String, total: Total, clock: Clock) -> Step {
+        let prefix = if name.is_empty() { name } else { name + ": " };
+        Step { prefix, total, clock, begun: Instant::now() }
+    }
+
+    fn show_on(&self, bar: &ProgressBar) {
+        let of = match self.total {
+            Total::About(_) => "/~{human_len}",
+            Total::Told(_) => "/{human_len}",
+            Total::Unknown => "",
+        };
+        let clock = match (self.clock, self.total) {
+            (Clock::Left, Total::About(_) | Total::Told(_)) => "{eta} left",
+            _ => "{elapsed}",
+        };
+        let wide = if self.total == Total::Unknown { "" } else { "  {wide_bar}" };
+        let template = format!("{{prefix}}{{human_pos}}{of} rows  {{rate}} rows/s  {clock}{wide}");
+        let style = ProgressStyle::with_template(&template).expect("a fixed template");
+        bar.set_style(style.with_key(
+            "rate",
+            |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
+                let _ = out.write_str(&count(state.per_sec() as u64));
+            },
+        ));
+        bar.set_prefix(self.prefix.clone());
+        bar.set_length(self.total.rows().unwrap_or(0));
+        bar.set_position(0);
+        bar.reset_eta();
+    }
+}
+
+fn bar(step: &Step) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(step.total.rows(), ProgressDrawTarget::stderr());
+    step.show_on(&bar);
     bar.enable_steady_tick(TICK);
     bar
 }
 
 /// Lines in a log, by a thread of their own: that nothing goes on is worth a line too.
 struct Log {
-    rows: Arc<AtomicU64>,
+    lines: Arc<Lines>,
     thread: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Log {
-    fn begin(step: Option<&'static str>, total: Total, when: When) -> Log {
-        let rows = Arc::<AtomicU64>::default();
-        let lines = Lines { step, total, rows: Arc::clone(&rows), begun: Instant::now() };
+    fn begin(step: Step, when: When) -> Log {
+        let lines = Arc::new(Lines { begun: step.begun, step: Mutex::new(step), rows: AtomicU64::new(0) });
         let (dropped, ended) = channel();
+        let shown = Arc::clone(&lines);
         let thread = std::thread::Builder::new().name("progress".into()).spawn(move || {
             let mut wait = if when == When::Always { Duration::ZERO } else { PATIENCE };
             let mut said = when == When::Always;
             while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-                lines.say(false);
+                shown.say(false);
                 (wait, said) = (EVERY, true);
             }
             if said {
-                lines.say(true);
+                shown.say(true);
             }
         });
         // Without a thread there is no progress; the work goes on.
-        Log { rows, thread: thread.ok().map(|thread| (dropped, thread)) }
+        Log { lines, thread: thread.ok().map(|thread| (dropped, thread)) }
     }
 
     fn end(&mut self) {
@@ -170,18 +237,29 @@ impl Log {
 }
 
 struct Lines {
-    step: Option<&'static str>,
-    total: Total,
-    rows: Arc<AtomicU64>,
+    step: Mutex<Step>,
+    /// Of this step.
+    rows: AtomicU64,
+    /// The first step.
     begun: Instant,
 }
 
 impl Lines {
+    fn begin(&self, step: Step) {
+        let mut now = self.step.lock().unwrap_or_else(PoisonError::into_inner);
+        self.rows.store(0, Ordering::Relaxed);
+        *now = step;
+    }
+
     fn say(&self, ended: bool) {
-        let step = self.step.map(|step| format!("{step}: ")).unwrap_or_default();
+        let step = self.step.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = self.rows.load(Ordering::Relaxed);
-        let (total, elapsed) = (self.total, self.begun.elapsed());
-        say(format_args!("{PROGRAM}: {step}{}", line(rows, total, elapsed, ended)));
+        let mut text = line(rows, step.total, step.begun.elapsed(), ended || step.clock == Clock::Elapsed);
+        if step.clock == Clock::Elapsed {
+            let all = HumanDuration(self.begun.elapsed());
+            text = format!("{text}; {all:#} in all");
+        }
+        say(format_args!("{PROGRAM}: {}{text}", step.prefix));
     }
 }
 

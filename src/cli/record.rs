@@ -4,9 +4,10 @@ use crate::paths;
 use crate::people::{self, Report, count};
 use crate::status::{Outcome, Usage};
 use crate::trusted::TrustedKeyArgument;
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
-use rekek::manifest::Manifest;
+use rekek::fleet::FleetReport;
+use rekek::manifest::{Manifest, ManifestError};
 use rekek::publish::{self, Existing};
 use rekek::record::{ImportResult, Rewrap, SignatureState, page};
 use rekek::row::Sha256Digest;
@@ -32,7 +33,8 @@ pub struct Arguments {
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 
-    /// The report of an import (`rekek-site import --report`) of one of the outputs [repeatable]
+    /// The report of an import of one of the outputs, for instance import.json as `rekek-site import --report
+    /// import.json` wrote it [repeatable]
     #[arg(long, value_name = "FILE")]
     import: Vec<PathBuf>,
 
@@ -58,7 +60,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     for path in &arguments.import {
         let import = ImportResult::read(path)?;
         let at = import.find(&rewraps).with_context(|| {
-            format!("{} is the import of none of these outputs, or of several by its name", path.display())
+            let (report, file) = (path.display(), &import.input.file);
+            format!(
+                "{report} is the report of an import of {file}, and that is the output of none of these manifests, or \
+                 by its name of several; give the --report of the import of one of these very outputs"
+            )
         })?;
         if rewraps[at].import.replace(import).is_some() {
             let output = &rewraps[at].file;
@@ -102,12 +108,28 @@ impl Arguments {
 }
 
 fn read(path: &Path, trusted: Option<&TrustedKey>) -> anyhow::Result<Rewrap> {
-    let bytes = Manifest::read_bytes(path)?;
+    let (bytes, manifest) = Manifest::read_bytes(path)
+        .and_then(|bytes| Manifest::parse(path, &bytes).map(|manifest| (bytes, manifest)))
+        .map_err(|error| anyhow!(mistaken(path, &error).unwrap_or_else(|| error.to_string())))?;
     Ok(Rewrap {
         file: path.display().to_string(),
         sha256: Sha256Digest::of(&bytes),
         signature: SignatureState::of(path, &bytes, trusted),
-        manifest: Manifest::parse(path, &bytes)?,
+        manifest,
         import: None,
     })
+}
+
+/// What to name instead of a file that is no manifest, where that can be told.
+fn mistaken(path: &Path, error: &ManifestError) -> Option<String> {
+    if !matches!(error, ManifestError::Format { .. }) {
+        return None;
+    }
+    let (name, manifest) = (path.display(), Manifest::path_for(path));
+    if manifest.is_file() {
+        return Some(format!("{name} is not a manifest; name its own, {}", manifest.display()));
+    }
+    let bytes = Manifest::read_bytes(path).ok()?;
+    serde_json::from_slice::<FleetReport>(&bytes).ok()?;
+    Some(format!("{name} is the report of a fleet, not a manifest; name the manifest of each of its outputs"))
 }

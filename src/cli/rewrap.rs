@@ -58,14 +58,14 @@ pub struct Arguments {
     #[arg(long = "org", value_name = "ID")]
     orgs: Vec<OrgId>,
 
-    /// Re-wrap only the organizations in this file, an id a line
+    /// Re-wrap only the organizations in this file, for instance orgs.txt, an id a line
     #[arg(long, value_name = "FILE")]
     orgs_file: Option<PathBuf>,
 
     #[command(flatten)]
     conduct: Conduct,
 
-    /// Where the manifest goes [default: OUTPUT.manifest.json]
+    /// Where the manifest goes, for instance out.json [default: OUTPUT.manifest.json]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
 

@@ -27,7 +27,7 @@ pub struct Arguments {
     #[command(flatten)]
     database: DatabaseArgument,
 
-    /// The input's manifest [default: INPUT.manifest.json]
+    /// The input's manifest, for instance out.json [default: INPUT.manifest.json]
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
 
@@ -54,7 +54,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     batch_rows: Option<u64>,
 
-    /// How long to wait for a lock that another session holds; 0 waits for ever
+    /// How long to wait for a lock that another session holds, for instance 60; 0 waits for ever
     #[arg(long, value_name = "SECONDS", default_value_t = LOCK_TIMEOUT, value_parser = clap::value_parser!(u32).range(..=2_000_000))]
     lock_timeout: u32,
 

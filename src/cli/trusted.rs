@@ -8,7 +8,8 @@ use std::path::PathBuf;
 /// Whom the operator trusts.
 #[derive(Args)]
 pub struct TrustedKeyArgument {
-    /// Refuse a manifest that is not signed with this minisign public key: the key itself (RW…), or its file
+    /// Refuse a manifest that is not signed with this minisign public key: the key itself (RW…), or its file, for instance
+    /// rotation.pub
     #[arg(long, value_name = "PUBKEY")]
     trusted_key: Option<String>,
 }

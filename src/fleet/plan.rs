@@ -6,6 +6,7 @@
 //! column and never quotes a value; a piece that a site's folder lacks is that site's failure and
 //! does not hide the site.
 
+use crate::caught::caught;
 use crate::row::KeyId;
 use crate::site_config::place;
 use crate::table::{Compression, Format};
@@ -247,8 +248,9 @@ fn of_file(path: &Path) -> Result<Plan, PlanError> {
     }
     let text = Text { path, text: &text };
     // The parser's own message could quote the line; its place cannot.
-    let document =
-        DeTable::parse(text.text).map_err(|e| text.at(e.span().unwrap_or_default(), "this is not TOML"))?;
+    let no_toml = |span| text.at(span, "this is not TOML");
+    let document = caught(|| DeTable::parse(text.text)).ok_or_else(|| no_toml(0..0))?;
+    let document = document.map_err(|e| no_toml(e.span().unwrap_or_default()))?;
     let mut entries: Vec<Entry> = Vec::new();
     let mut names = HashSet::new();
     for (key, value) in document.get_ref() {

@@ -4,6 +4,7 @@
 //! reads the document alone. What a newer one says besides is let be.
 
 use super::Rewrap;
+use crate::caught::caught;
 use crate::manifest::{Manifest, TableFile};
 use crate::publish;
 use crate::report::ManifestFile;
@@ -85,7 +86,7 @@ impl ImportResult {
         if bytes.len() as u64 > BYTES_MAX {
             return Err(io(std::io::ErrorKind::FileTooLarge.into()));
         }
-        let result = serde_json::from_slice::<ImportResult>(&bytes).ok();
+        let result = caught(|| serde_json::from_slice::<ImportResult>(&bytes)).and_then(Result::ok);
         let result = result.filter(|result| result.command == "import");
         result.ok_or_else(|| ImportResultError::Format(path.to_owned()))
     }

@@ -9,6 +9,8 @@ use crate::stop::Stop;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSeverity, PgSslMode};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
+use std::fs::File;
+use std::io::Read as _;
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -101,7 +103,10 @@ impl Postgres {
     fn parse(url: &str) -> Result<Postgres, SiteError> {
         let bad = || SiteError::Url(URL_FORM);
         let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
-        let rest = rest.ok_or_else(bad)?;
+        let rest = rest.ok_or(SiteError::Url(
+            "it begins with neither postgres:// nor sqlite:; a file of SQLite's is named sqlite:FILE, a database of \
+             PostgreSQL's postgres://USER@HOST:PORT/DATABASE",
+        ))?;
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = place.split_once('/').unwrap_or((place, ""));
         // An unescaped # / ? @ in a password moves the rest of it into another part of the URL,
@@ -235,9 +240,22 @@ impl Sqlite {
         if !create && !self.path().exists() {
             return Err(fail("there is no such file".into()));
         }
+        if !may_be_sqlite(self.path()) {
+            return Err(fail("this file is not a database of SQLite's".into()));
+        }
         let options = self.options.clone().create_if_missing(create).busy_timeout(busy);
         SqliteConnection::connect_with(&options).await.map_err(|e| fail(describe(&e)))
     }
+}
+
+/// Whether a file is new or begins as SQLite's do. Of what cannot be read SQLite itself says why.
+fn may_be_sqlite(path: &Path) -> bool {
+    let mut header = Vec::new();
+    let read = |file: File| file.take(16).read_to_end(&mut header);
+    !path.is_file()
+        || File::open(path).and_then(read).is_err()
+        || header.is_empty()
+        || header == b"SQLite format 3\0"
 }
 
 /// Variables that sqlx would pass over where they do not parse: a misspelt `PGSSLMODE` would

@@ -73,7 +73,6 @@ fn of_fifty_sites_three_are_broken_and_only_those_run_again_when_mended() {
     fleet.write(&format!("{damaged}/export.csv"), &export[..export.rfind('"').unwrap()]);
     let kept = fleet.read(&format!("{missing}/secrets.json"));
     std::fs::remove_file(fleet.path(&format!("{missing}/secrets.json"))).unwrap();
-    std::fs::create_dir(fleet.path("reports")).unwrap();
 
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     fleet.write("fleet.toml", plan_of(&names, ""));
@@ -104,20 +103,35 @@ fn of_fifty_sites_three_are_broken_and_only_those_run_again_when_mended() {
         (&json!(50), &json!(47), &json!(1), &json!(2))
     );
     let said: Vec<_> = first.stderr.lines().collect();
-    assert!(said[0].starts_with("rekek: site site-07: ") && said[0].contains("rows failed"), "{}", said[0]);
-    assert!(said[1].starts_with("rekek: site site-23: cannot read site-23/export.csv: "), "{}", said[1]);
+    let site: Value = serde_json::from_str(&fleet.read("reports/site-07.json")).unwrap();
+    let failures = site["report"]["failures"].as_array().unwrap();
+    for (line, failure) in said.iter().zip(&failures[..2]) {
+        let [organization, field] =
+            [&failure["organization_id"], &failure["field"]].map(|v| v.as_str().unwrap());
+        let error = failure["error"].as_str().unwrap();
+        assert_eq!(*line, format!("rekek: site site-07: {organization} {field}: {error}"));
+        assert!(error.ends_with(": does not open under key kv1"), "{error}");
+    }
+    let n = failures.len();
+    assert_eq!(said[2], format!("rekek: site site-07: … all {n} failures are in reports/site-07.json"));
+    let key = "rekek: site site-07: nothing opens under the key kv1: compare the fingerprint of kv1, ";
+    assert!(said[3].starts_with(key), "{}", said[3]);
+    assert!(said[4].starts_with("rekek: site site-07: ") && said[4].contains("rows failed"), "{}", said[4]);
+    assert!(said[5].starts_with("rekek: site site-23: cannot read site-23/export.csv: "), "{}", said[5]);
     assert!(
-        said[2].starts_with("rekek: site site-41: cannot read the secrets site-41/secrets.json: "),
+        said[6].starts_with("rekek: site site-41: cannot read the secrets site-41/secrets.json: "),
         "{}",
-        said[2]
+        said[6]
     );
     assert_eq!(
-        said[3..],
+        said[7..],
         [
             "rekek: 2 of 50 sites could not be done, in 1 of 50 sites rows failed; mend them: the same command again \
           runs only those that are not done"
         ]
     );
+    let folder = fleet.path("reports").metadata().unwrap();
+    assert_eq!(folder.mode() & 0o777, 0o700, "it was made, for its owner alone");
     // The same ids, and fifty different keys.
     let fingerprints = report["site_reports"].as_array().unwrap().iter();
     let fingerprints: std::collections::HashSet<_> =
@@ -162,7 +176,8 @@ fn done_is_a_matter_of_digests_and_of_the_key_and_force_replaces_only_what_is_no
         fleet.write("a/secrets.json", without_kv2(&secrets));
         fleet.rekek("keygen kv2 --secrets a/secrets.json").good();
     };
-    let exists = "./a/rewrapped.csv exists already; choose another name, or --force to replace it";
+    let exists = "./a/rewrapped.csv exists already";
+    let remedy = "; remove it and what stands beside it, or --force to replace it";
     type Spoil<'a> = (&'a dyn Fn(), &'a str);
     let spoils: [Spoil; 6] = [
         (
@@ -192,6 +207,7 @@ fn done_is_a_matter_of_digests_and_of_the_key_and_force_replaces_only_what_is_no
             assert_eq!(outcomes(&run.json()), [("a", "not_done"), ("b", "done_before")]);
             let said = run.stderr.lines().next().unwrap();
             assert!(said.starts_with(&format!("rekek: site a: {exists} (")) && said.contains(why), "{said}");
+            assert!(said.ends_with(remedy), "{said}");
         }
         if why.contains("target key") {
             // Nothing would be rotated by going back to the old key: put it right instead.
@@ -300,7 +316,7 @@ fn a_dry_run_and_a_refused_plan_write_nothing() {
         ("--report plan.toml", 2, "the report, plan.toml, is also the plan"),
         ("--report -", 2, "the report cannot go to standard output"),
         ("--report a/site.toml.json", 1, "a/site.toml.json exists already"),
-        ("--site-reports nowhere", 1, "cannot write nowhere/a.json"),
+        ("--site-reports plan.toml/x", 1, "cannot make the folder plan.toml/x: "),
     ] {
         fleet.write("plan.toml", &good);
         fleet.write("a/site.toml.json", "{}");
@@ -309,6 +325,49 @@ fn a_dry_run_and_a_refused_plan_write_nothing() {
         assert!(run.stderr.contains(message), "{message}: {}", run.stderr);
         assert!(!fleet.path("a/out.csv").exists());
     }
+}
+
+#[test]
+fn where_nothing_is_left_to_mend_the_report_says_what_is_next() {
+    let fleet = fleet_of(&["a", "b"]);
+    let run = |line: &str| fleet.rekek(line).good();
+    let next = |text: &str| text[text.find("\nnext: ").expect("there is a next step") + 1..].to_owned();
+    assert_eq!(next(&run("fleet . --dry-run")), "next: do it: the same command without --dry-run\n");
+    let record = "rekek report -o record.html -- ./*/rewrapped.*.manifest.json";
+    assert_eq!(
+        next(&run("fleet .")),
+        format!(
+            "next: prove the written bytes of each site, before they cross the gap; for this one\n  \
+             rekek verify ./a/rewrapped.csv --source ./a/export.csv --secrets ./a/secrets.json\n\n\
+             next: the change record of the fleet\n  {record}\n"
+        )
+    );
+    let before = "next: every site was done before: its change record\n";
+    assert_eq!(next(&run("fleet .")), format!("{before}  {record}\n"));
+    assert_eq!(next(&run("fleet . --dry-run")), "next: nothing: every site was done before\n");
+    // The commands do what they say.
+    run("verify ./a/rewrapped.csv --source ./a/export.csv --secrets ./a/secrets.json");
+    let shell = std::process::Command::new("sh")
+        .current_dir(fleet.path("."))
+        .args(["-c", &record.replace("rekek", env!("CARGO_BIN_EXE_rekek"))])
+        .status();
+    assert!(shell.unwrap().success() && fleet.path("record.html").exists());
+    // A plan's outputs have any names: all of them are named.
+    fleet.write("plan.toml", plan_of(&["a", "b"], ""));
+    let manifests = "a/out.csv.manifest.json b/out.csv.manifest.json";
+    assert!(run("fleet plan.toml").ends_with(&format!("rekek report -o record.html -- {manifests}\n")));
+}
+
+#[test]
+fn a_fleet_has_one_progress_which_names_the_site_at_work() {
+    let fleet = fleet_of(&["a", "b"]);
+    let run = fleet.rekek("fleet . --progress always --json");
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let said: Vec<_> = run.stderr.lines().collect();
+    // One line at once and one at the end, for both sites together.
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].starts_with("rekek: ") && said[0].contains(" of 2): "), "{said:?}");
+    assert!(said[1].starts_with("rekek: b (2 of 2): 5 of ") && said[1].ends_with(" in all"), "{said:?}");
 }
 
 #[test]
@@ -433,8 +492,7 @@ fn every_site_is_signed_and_one_without_its_signature_is_not_done() {
 
     let signature = "a/rewrapped.csv.manifest.json.minisig";
     let b = fleet.path("b/rewrapped.csv").metadata().unwrap().ino();
-    let exists =
-        "rekek: site a: ./a/rewrapped.csv exists already; choose another name, or --force to replace it (";
+    let exists = "rekek: site a: ./a/rewrapped.csv exists already (";
     let not_done = |why: &str| {
         let files = [signature, "a/rewrapped.csv"].map(|name| std::fs::read(fleet.path(name)).ok());
         let run = fleet.rekek("fleet . --json --sign a.key");

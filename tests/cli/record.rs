@@ -264,9 +264,27 @@ fn an_import_is_matched_by_digests_and_another_files_is_told_apart() {
     });
     assert_eq!(stranger.status, 1);
     assert!(
-        stranger.stderr.contains("import.json is the import of none of these outputs"),
+        stranger.stderr.contains(
+            "import.json is the report of an import of stranger.csv, and that is the output of none"
+        ),
         "{}",
         stranger.stderr
+    );
+}
+
+#[test]
+fn who_names_another_file_than_a_manifest_is_told_which_one_to_name() {
+    let (site, _) = rotated();
+    let told = |line: &str, message: &str| {
+        let run = site.rekek(&format!("report {line} -o -"));
+        assert_eq!((run.status, run.stderr), (1, format!("rekek: {message}\n")));
+    };
+    told("out.csv", "out.csv is not a manifest; name its own, out.csv.manifest.json");
+    std::fs::create_dir_all(site.path("fleet/a")).unwrap();
+    site.rekek("fleet fleet --quiet --report fleet.json");
+    told(
+        "fleet.json",
+        "fleet.json is the report of a fleet, not a manifest; name the manifest of each of its outputs",
     );
 }
 
@@ -281,7 +299,7 @@ fn what_is_no_manifest_of_a_rewrap_is_refused() {
             1,
             "is the manifest of an export, and says nothing of a",
         ),
-        ("report out.csv -o r.html", 1, "out.csv is not a manifest of format rekek-manifest/1"),
+        ("report secrets.json -o r.html", 1, "secrets.json is not a manifest of format rekek-manifest/1"),
         ("report out.csv.manifest.json --import secrets.json -o r.html", 1, "is not the report of an import"),
         ("report out.csv.manifest.json -o out.csv.manifest.json --force", 2, "is also a manifest"),
         ("report out.csv.manifest.json", 2, "--output"),

@@ -308,4 +308,10 @@ fn a_file_of_keys_that_others_can_read_gets_a_warning() {
     let warning =
         "rekek: warning: secrets.json holds keys and others can read it (mode 0640); chmod 600 it\n";
     assert_eq!((run.status, run.stderr.as_str()), (0, warning));
+    // What holds no keys may be read by all.
+    std::fs::set_permissions(site.path("site.toml"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    let run = site.rekek("rewrap export.csv --dry-run --secrets site.toml --to kv2");
+    let what = "not YAML of the shape of secrets, machine_identity.encryption_keys.<key id>";
+    assert_eq!(run.status, 1);
+    assert!(run.stderr.starts_with(&format!("rekek: site.toml: {what}, at line ")), "{}", run.stderr);
 }

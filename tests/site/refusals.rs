@@ -216,6 +216,11 @@ fn a_database_that_is_not_a_sites() {
     let ran = r.site_on(&cluster.url(&half), "import out.csv");
     assert!(ran.stderr.contains("without the column"), "{}", ran.stderr);
     assert_eq!(r.site_on("sqlite:none.db", "export -o x.csv").status, 1);
+    std::fs::write(r.path("site.toml"), "current = 'kv2'\n").unwrap();
+    let other = r.site_on("sqlite:site.toml", "export -o x.csv");
+    let told =
+        "rekek-site: cannot connect to the database site.toml: this file is not a database of SQLite's\n";
+    assert_eq!((other.status, other.stderr.as_str()), (1, told));
     assert!(!r.path("none.db").exists(), "an export makes no database");
     assert!(!r.path("x.csv").exists());
 }
