@@ -39,6 +39,7 @@ pub use format::{
 pub use layout::{Layout, Text, Texts};
 pub use memory::MemoryFile;
 pub use slices::bytes_of_batch;
+#[cfg(feature = "rewrap")]
 pub(crate) use spelling::spell;
 pub use unique::UniqueIds;
 
