@@ -62,6 +62,17 @@ fn a_closed_terminal_ends_a_run_unless_it_was_to_go_on() {
     }
 }
 
+/// Sent while it waits, a signal ends it.
+#[track_caller]
+fn ends_by_a_signal(child: Child, line: &str) {
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&child, "INT");
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{line}: {said}");
+    assert!(said.ends_with("rekek: interrupted; nothing was left behind\n"), "{line}: {said}");
+}
+
 #[test]
 fn a_signal_ends_every_wait_for_standard_input() {
     for line in [
@@ -76,12 +87,7 @@ fn a_signal_ends_every_wait_for_standard_input() {
         let site = Site::sample();
         let mut child = site.command(line).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
-        std::thread::sleep(Duration::from_millis(300));
-        signal(&child, "INT");
-        let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(130), "{line}: {said}");
-        assert!(said.ends_with("rekek: interrupted; nothing was left behind\n"), "{line}: {said}");
+        ends_by_a_signal(child, line);
         drop(stdin);
     }
 }
@@ -101,12 +107,7 @@ fn a_signal_ends_a_wait_for_a_pipe_that_nobody_writes_to() {
         let site = Site::sample();
         fifo(&site, "pipe");
         let child = site.command(line).stderr(Stdio::piped()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(300));
-        signal(&child, "INT");
-        let output = child.wait_with_output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(130), "{line}: {said}");
-        assert!(said.ends_with("rekek: interrupted; nothing was left behind\n"), "{line}: {said}");
+        ends_by_a_signal(child, line);
     }
 }
 
