@@ -315,3 +315,16 @@ fn a_file_of_keys_that_others_can_read_gets_a_warning() {
     assert_eq!(run.status, 1);
     assert!(run.stderr.starts_with(&format!("rekek: site.toml: {what}, at line ")), "{}", run.stderr);
 }
+
+/// The old key as target, or the export in the output's place: all is well with the file, and nothing was rotated.
+#[test]
+fn who_changed_or_proved_nothing_is_told_so() {
+    let site = Site::sample();
+    site.rekek("rewrap export.csv -o out.csv --secrets secrets.json --to kv2").good();
+    let said = site.rekek("rewrap out.csv -o again.csv --secrets secrets.json --to kv2").good();
+    let expected = "next: nothing was re-encrypted: every field was under kv2 already; is it the new key?\n";
+    assert!(said.contains(expected), "{said}");
+    let run = site.rekek("verify export.csv --secrets secrets.json");
+    let expected = "next: nothing of a re-wrap was verified: this is an export, not an output\n";
+    assert!(run.status == 0 && run.stdout.contains(expected), "{}", run.stdout);
+}
