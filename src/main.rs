@@ -96,6 +96,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    people::heed_dumb_terminals();
     // What asks for help or makes no sense ends here, with status 0 or 2.
     let arguments = Arguments::try_parse().unwrap_or_else(|error| without_keys(error).exit());
     process::harden();

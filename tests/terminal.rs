@@ -14,7 +14,10 @@ const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/sample");
 fn rekek(line: &str) -> Command {
     let mut command = Command::new(cargo_bin!("rekek"));
     command.args(line.split(' ')).current_dir(SAMPLE).stdin(Stdio::null());
-    command.env_remove("NO_COLOR").env("TERM", "xterm-256color");
+    for name in ["CI", "CLICOLOR", "CLICOLOR_FORCE", "NO_COLOR"] {
+        command.env_remove(name);
+    }
+    command.env("TERM", "xterm-256color");
     command
 }
 
@@ -60,10 +63,22 @@ fn colour_is_for_terminals_and_never_the_only_sign() {
     assert!(!table.contains('\x1b') && !said.contains('\x1b'));
     assert_eq!(plain(&coloured), format!("{table}{said}"));
     for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
-        let mut command = rekek(INSPECT);
-        command.env(name, value);
-        assert_eq!(on_terminal(command, 200), format!("{table}{said}"), "{name}={value}");
+        for ci in [false, true] {
+            let mut command = rekek(INSPECT);
+            command.env(name, value);
+            if ci {
+                command.env("CI", "true");
+            }
+            assert_eq!(on_terminal(command, 200), format!("{table}{said}"), "{name}={value}, CI: {ci}");
+        }
     }
+    // What clap says, too; and one who insists gets colour anywhere.
+    let mut wrong = rekek("inspect --wrong");
+    wrong.env("TERM", "dumb").env("CI", "true");
+    assert!(!on_terminal(wrong, 200).contains('\x1b'));
+    let mut forced = rekek(INSPECT);
+    forced.env("TERM", "dumb").env("CLICOLOR_FORCE", "1");
+    assert!(piped(forced).0.contains("\x1b[1m"));
 }
 
 #[test]

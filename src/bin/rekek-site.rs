@@ -68,6 +68,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    people::heed_dumb_terminals();
     // What asks for help or makes no sense ends here, with status 0 or 2.
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

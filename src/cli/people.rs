@@ -280,10 +280,23 @@ impl Grid {
     }
 }
 
+/// Whether no terminal here could take colours, or a line back.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term == "dumb")
+}
+
+/// From now on nothing is coloured on a dumb terminal; anstream would, where the variable CI is set.
+/// (`CLICOLOR_FORCE` is its user's own wish.)
+pub fn heed_dumb_terminals() {
+    if is_dumb() && std::env::var_os("CLICOLOR_FORCE").is_none_or(|force| force.is_empty()) {
+        anstream::ColorChoice::Never.write_global();
+    }
+}
+
 /// Prints a report.
 pub fn print(report: &Report) -> anyhow::Result<()> {
     let text = report.render(columns(std::io::stdout()));
-    // What stdout can show: colour only on a terminal, and not where NO_COLOR or TERM=dumb is set.
+    // What stdout can show: colour only on a terminal, and not where NO_COLOR is set.
     print_with(anstream::AutoStream::auto(std::io::stdout()), &text)
 }
 

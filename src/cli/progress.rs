@@ -4,7 +4,7 @@
 //! is over before somebody would ask, and never of a row.
 
 use crate::PROGRAM;
-use crate::people::{count, say};
+use crate::people::{count, is_dumb, say};
 use clap::{Args, ValueEnum};
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
@@ -83,11 +83,10 @@ impl ProgressArgument {
     }
 
     fn show(self, step: Step) -> Progress {
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         Progress(match self.progress {
             When::Never => Shown::Nothing,
             // A dumb terminal cannot take a line back.
-            _ if std::io::stderr().is_terminal() && !dumb => Shown::Bar(bar(&step)),
+            _ if std::io::stderr().is_terminal() && !is_dumb() => Shown::Bar(bar(&step)),
             when => Shown::Log(Log::begin(step, when)),
         })
     }
