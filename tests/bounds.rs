@@ -46,11 +46,14 @@ impl Folder {
         std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    /// `rekek` with a limit on its memory.
+    /// `rekek` with a limit on its memory, and no word of how far it is however slow the machine is.
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new("sh");
         let script = format!("ulimit -v {ADDRESS_SPACE} && exec \"$0\" \"$@\"");
         command.args(["-c", &script]).arg(cargo_bin!("rekek")).args(line.split_whitespace());
+        if !line.starts_with("keygen") {
+            command.args(["--progress", "never"]);
+        }
         command.current_dir(self.0.path()).stdin(Stdio::null());
         command
     }

@@ -2,13 +2,19 @@
 
 use crate::support::{Site, Table};
 use std::io::Write as _;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 fn signal(child: &Child, name: &str) {
-    let status =
-        std::process::Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
+    let status = Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap();
     assert!(status.success());
+}
+
+/// The command with signals as an option of env(1) has them.
+fn with_signals(rekek: Command, how: &str) -> Command {
+    let mut command = Command::new("env");
+    command.arg(how).arg(rekek.get_program()).args(rekek.get_args());
+    command
 }
 
 #[test]
@@ -20,7 +26,10 @@ fn a_signal_ends_a_run_that_waits_for_input_with_no_file_left() {
             let line = format!(
                 "rewrap - --input-format csv -o out.csv --secrets secrets.json --to kv2 --threads {threads}"
             );
-            let mut child = site.command(&line).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            // (A shell's `scripts/test &` has SIGQUIT ignored, and rekek would heed that.)
+            let mut command = with_signals(site.command(&line), "--default-signal");
+            command.current_dir(site.path(""));
+            let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
             let mut stdin = child.stdin.take().unwrap();
             // All rows but the last, and then nothing: it waits, with its handlers long in place.
             let mut table = Table::sample();
@@ -47,9 +56,8 @@ fn a_signal_ends_a_run_that_waits_for_input_with_no_file_left() {
 fn a_closed_terminal_ends_a_run_unless_it_was_to_go_on() {
     for (how, expected) in [("--default-signal=HUP", Some(130)), ("--ignore-signal=HUP", Some(0))] {
         let site = Site::sample();
-        let rekek = site.command("inspect - --input-format csv");
-        let mut command = std::process::Command::new("env");
-        command.arg(how).arg(rekek.get_program()).args(rekek.get_args()).current_dir(site.path(""));
+        let mut command = with_signals(site.command("inspect - --input-format csv"), how);
+        command.current_dir(site.path(""));
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
