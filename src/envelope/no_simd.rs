@@ -4,11 +4,25 @@
 
 /// No processor of this build has it.
 #[derive(Clone, Copy)]
+pub(super) enum Sse2 {}
+
+/// No processor of this build has it.
+#[derive(Clone, Copy)]
 pub(super) enum Ssse3 {}
 
 /// No processor of this build has it.
 #[derive(Clone, Copy)]
 pub(super) enum Avx512 {}
+
+impl Sse2 {
+    pub(super) fn detect() -> Option<Self> {
+        None
+    }
+
+    pub(super) fn read(self, _: &[u8], _: &mut [u8]) -> Option<usize> {
+        match self {}
+    }
+}
 
 impl Ssse3 {
     pub(super) fn detect() -> Option<Self> {

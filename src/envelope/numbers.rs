@@ -85,6 +85,16 @@ pub(super) const fn room_to_read(bytes: usize) -> usize {
 /// if it is not spelled canonically. `to` must have [`room_to_read`] it; what is behind the
 /// values is overwritten with anything.
 pub(super) fn read(list: &[u8], to: &mut [u8]) -> Option<usize> {
+    read_classified(list, to, classify)
+}
+
+/// [`read`], with the bytes of each window classified by `classify`.
+#[inline(always)]
+pub(super) fn read_classified(
+    list: &[u8],
+    to: &mut [u8],
+    classify: impl Fn(&[u8; 64]) -> Classes,
+) -> Option<usize> {
     assert!(to.len() >= room_to_read(list.len()));
     if list.is_empty() {
         return Some(0);
@@ -95,7 +105,8 @@ pub(super) fn read(list: &[u8], to: &mut [u8]) -> Option<usize> {
     loop {
         let left = list.len() - at;
         let window = window(list, at, &mut edge);
-        n += read_window(window, fresh(left), to[n..].first_chunk_mut()?)?;
+        let classes = classify(window.first_chunk()?);
+        n += read_window(window, &classes, fresh(left), to[n..].first_chunk_mut()?)?;
         if left < FRESH {
             return Some(n);
         }
@@ -104,8 +115,12 @@ pub(super) fn read(list: &[u8], to: &mut [u8]) -> Option<usize> {
 }
 
 #[inline(always)]
-fn read_window(window: &[u8; 68], fresh: u64, to: &mut [u8; WINDOW_VALUES]) -> Option<usize> {
-    let classes = classify(window.first_chunk()?);
+fn read_window(
+    window: &[u8; 68],
+    classes: &Classes,
+    fresh: u64,
+    to: &mut [u8; WINDOW_VALUES],
+) -> Option<usize> {
     if classes.are_spoilt(fresh) {
         return None;
     }

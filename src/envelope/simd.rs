@@ -1,6 +1,6 @@
 //! Lists of numbers with x86-64's vector instructions: the one module with unsafe code.
 //!
-//! It owns two kernels, on the plan and under the rules of `numbers`; it never decides which one
+//! It owns three kernels, on the plan and under the rules of `numbers`; it never decides which one
 //! is used (`tier` does). Each is reached only through a value that exists only where the
 //! processor was found to have its instructions, and so is safe to call.
 //!
@@ -12,8 +12,25 @@
 
 #![allow(unsafe_code)]
 
-use super::numbers::{Classes, FRESH, LOOK_BACK, WINDOW_VALUES, fresh, room_to_read, room_to_write, window};
+use super::numbers::{
+    Classes, FRESH, LOOK_BACK, WINDOW_VALUES, fresh, read_classified, room_to_read, room_to_write, window,
+};
 use std::arch::x86_64::*;
+
+/// The processor has SSE2, as every x86-64 has.
+#[derive(Clone, Copy)]
+pub(super) struct Sse2(());
+
+impl Sse2 {
+    pub(super) fn detect() -> Option<Self> {
+        Some(Self(()))
+    }
+
+    /// [`super::numbers::read`], whose way of cutting out values no instruction below SSSE3 betters.
+    pub(super) fn read(self, list: &[u8], to: &mut [u8]) -> Option<usize> {
+        read_classified(list, to, classify_sse2)
+    }
+}
 
 /// The processor has SSSE3.
 #[derive(Clone, Copy)]

@@ -13,8 +13,10 @@ use std::sync::OnceLock;
 pub enum Tier {
     /// Safe code, eight bytes at a time: on any processor.
     Safe,
-    /// SSSE3 byte shuffles for reading (x86-64 since 2006), [`Tier::Safe`]'s table for writing,
-    /// over which no instruction set below AVX-512 gained anything.
+    /// SSE2, 16 bytes at a time, for reading (any x86-64), [`Tier::Safe`]'s table for writing, over
+    /// which no instruction set below AVX-512 gained anything.
+    Sse2,
+    /// SSSE3 byte shuffles for reading (x86-64 since 2006 or 2011), writing as before.
     Ssse3,
     /// AVX-512 with VBMI2, 64 bytes at a time (Intel since Ice Lake, AMD since Zen 4).
     Avx512,
@@ -28,14 +30,14 @@ pub struct TierUnavailable(pub Tier);
 /// The text names no tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{}, where it is set, is one of safe, ssse3, avx512; unset it, and the fastest is taken",
+    "{}, where it is set, is one of safe, sse2, ssse3, avx512; unset it, and the fastest is taken",
     Tier::VARIABLE
 )]
 pub struct UnknownTier;
 
 impl Tier {
     /// All tiers, the slowest first.
-    pub const ALL: [Tier; 3] = [Tier::Safe, Tier::Ssse3, Tier::Avx512];
+    pub const ALL: [Tier; 4] = [Tier::Safe, Tier::Sse2, Tier::Ssse3, Tier::Avx512];
 
     /// The environment variable that holds [`Tier::chosen`] down.
     pub const VARIABLE: &str = "REKEK_TIER";
@@ -44,6 +46,7 @@ impl Tier {
     pub const fn name(self) -> &'static str {
         match self {
             Tier::Safe => "safe",
+            Tier::Sse2 => "sse2",
             Tier::Ssse3 => "ssse3",
             Tier::Avx512 => "avx512",
         }
@@ -90,6 +93,7 @@ impl std::str::FromStr for Tier {
 #[derive(Clone, Copy)]
 pub(super) enum Kernel {
     Safe,
+    Sse2(simd::Sse2),
     Ssse3(simd::Ssse3),
     Avx512(simd::Avx512),
 }
@@ -98,6 +102,7 @@ impl Kernel {
     pub(super) fn of(tier: Tier) -> Result<Self, TierUnavailable> {
         let kernel = match tier {
             Tier::Safe => Some(Kernel::Safe),
+            Tier::Sse2 => simd::Sse2::detect().map(Kernel::Sse2),
             Tier::Ssse3 => simd::Ssse3::detect().map(Kernel::Ssse3),
             Tier::Avx512 => simd::Avx512::detect().map(Kernel::Avx512),
         };
@@ -108,6 +113,7 @@ impl Kernel {
     pub(super) fn read(self, list: &[u8], to: &mut [u8]) -> Option<usize> {
         match self {
             Kernel::Safe => numbers::read(list, to),
+            Kernel::Sse2(kernel) => kernel.read(list, to),
             Kernel::Ssse3(kernel) => kernel.read(list, to),
             Kernel::Avx512(kernel) => kernel.read(list, to),
         }
@@ -117,7 +123,7 @@ impl Kernel {
     pub(super) fn write(self, values: &[u8], to: &mut [u8]) -> usize {
         match self {
             Kernel::Avx512(kernel) => kernel.write(values, to),
-            Kernel::Safe | Kernel::Ssse3(_) => numbers::write(values, to),
+            Kernel::Safe | Kernel::Sse2(_) | Kernel::Ssse3(_) => numbers::write(values, to),
         }
     }
 }
@@ -139,10 +145,12 @@ mod tests {
         }
         assert_eq!("SAFE".parse::<Tier>(), Err(UnknownTier));
         assert!(Tier::Safe.is_available());
-        // Every x86-64 that is still in use has the second; nothing else, and no portable build, has any.
+        // Every x86-64 has the second; nothing else, and no portable build, has any.
         let vectors = cfg!(all(target_arch = "x86_64", not(feature = "portable")));
-        assert_eq!(Tier::Ssse3.is_available(), vectors);
-        assert!(vectors || !Tier::Avx512.is_available());
+        assert_eq!(Tier::Sse2.is_available(), vectors);
+        for tier in [Tier::Ssse3, Tier::Avx512] {
+            assert!(vectors || !tier.is_available(), "{tier:?}");
+        }
     }
 
     #[test]
