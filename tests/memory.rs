@@ -139,3 +139,44 @@ fn a_peak_does_not_grow_with_the_rows_in_any_format() {
         assert!(large <= 256 << 10, "{format} took {large} KiB");
     }
 }
+
+/// What another program wrote as one batch is in memory whole, and once.
+#[test]
+fn a_batch_of_160_mib_is_held_once() {
+    use arrow::array::{ArrayRef, LargeStringArray, RecordBatch, StringArray};
+    use arrow::ipc::writer::{FileWriter, StreamWriter};
+    use std::sync::Arc;
+    const ROWS: usize = 40;
+    const NOTE: usize = 4 << 20;
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let text = envelope(folder, 100);
+    {
+        let ids = (0..ROWS).map(|i| Some(format!("org-{i:02}")));
+        let nothing = || Arc::new(StringArray::from(vec![None::<&str>; ROWS])) as ArrayRef;
+        let mut columns = HEADER.split(',');
+        let mut column = |values: ArrayRef| (columns.next().unwrap(), values, true);
+        let note = "x".repeat(NOTE);
+        let batch = RecordBatch::try_from_iter_with_nullable([
+            column(Arc::new(ids.collect::<StringArray>())),
+            column(Arc::new(StringArray::from(vec![text.as_str(); ROWS]))),
+            column(nothing()),
+            column(nothing()),
+            ("note", Arc::new(LargeStringArray::from(vec![note.as_str(); ROWS])), true),
+        ]);
+        let batch = batch.unwrap();
+        let create = |name: &str| std::fs::File::create(folder.join(name)).unwrap();
+        let mut file = FileWriter::try_new(create("in.arrow"), batch.schema_ref()).unwrap();
+        file.write(&batch).unwrap();
+        file.finish().unwrap();
+        let mut stream = StreamWriter::try_new(create("in.arrows"), batch.schema_ref()).unwrap();
+        stream.write(&batch).unwrap();
+        stream.finish().unwrap();
+    }
+    for format in ["arrow", "arrows"] {
+        let kib = peak(folder, &format!("rewrap in.{format} -o out.{format} --secrets s.json --to kv2"));
+        println!("{format}: peak {kib} KiB for a batch of {} KiB", ROWS * NOTE >> 10);
+        assert!(kib as usize <= (ROWS * NOTE >> 10) + (80 << 10), "{format} took {kib} KiB");
+    }
+}

@@ -34,7 +34,7 @@ const MESSAGE_BYTES_MAX: u64 = 512 << 20;
 const METADATA_BYTES_MAX: u64 = 16 << 20;
 
 /// Bytes allocated for a stream's message before any of them has arrived.
-const UNSEEN_BYTES: u64 = 16 << 20;
+const UNSEEN_BYTES: usize = 16 << 20;
 
 const CONTINUATION: [u8; 4] = [0xff; 4];
 const MAGIC: &[u8; 6] = b"ARROW1";
@@ -258,14 +258,22 @@ fn next_message(input: &mut HashedRead<Box<dyn Read + Send>>) -> Result<Option<M
     let mut metadata = vec![];
     append(input, &mut metadata, length)?;
     let body = body_length(&header(&metadata)?)?;
-    Message::assemble(&metadata, body.min(UNSEEN_BYTES) as usize, |bytes| append(input, bytes, body))
+    Message::assemble(&metadata, body.min(UNSEEN_BYTES as u64) as usize, |bytes| append(input, bytes, body))
         .map(Some)
 }
 
-/// Reads `length` bytes, growing with what arrives.
+/// Reads `length` bytes. What is allocated is never more than twice what has arrived, so that a length
+/// that is only declared costs nothing, and in the end exactly what it holds.
 fn append(input: &mut impl Read, to: &mut Vec<u8>, length: u64) -> Result<(), TableError> {
-    let read = input.take(length).read_to_end(to)?;
-    if (read as u64) < length { Err(cut_short()) } else { Ok(()) }
+    let mut left = usize::try_from(length).map_err(|_| cut_short())?;
+    while left > 0 {
+        let (at, step) = (to.len(), left.min(to.len().max(UNSEEN_BYTES)));
+        to.reserve_exact(step);
+        to.resize(at + step, 0);
+        exactly(input.read_exact(&mut to[at..]))?;
+        left -= step;
+    }
+    Ok(())
 }
 
 fn exactly(read: io::Result<()>) -> Result<(), TableError> {
@@ -576,6 +584,7 @@ mod tests {
     use crate::table::Hashed;
     use crate::table::round::{Rows, read, write};
     use ::arrow::array::StringArray;
+    use ::arrow::datatypes::Metadata;
 
     fn table() -> (SchemaRef, RecordBatch) {
         let schema = Arc::new(Schema::new(vec![Column::new("c", DataType::Utf8, true)]));
@@ -611,6 +620,29 @@ mod tests {
         writer.write(&Rows(batch)).unwrap();
         drop(writer);
         assert!(!out.is_empty() && !out.ends_with(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]));
+    }
+
+    #[test]
+    fn what_a_footer_says_becomes_the_schemas_own() {
+        let (schema, batch) = table();
+        let metadata = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            Metadata::from(pairs.collect::<HashMap<_, _>>())
+        };
+        let schema = Schema::clone(&schema).with_metadata(metadata(&[("both", "schema")]));
+        let batch = batch.with_schema(Arc::new(schema)).unwrap();
+        let mut writer = FileWriter::try_new(vec![], batch.schema_ref()).unwrap();
+        writer.write_metadata("both", "footer");
+        writer.write_metadata("footer's", "own");
+        writer.write(&batch).unwrap();
+        let (schema, batches) = read(Format::Arrow, &writer.into_inner().unwrap()).unwrap();
+        let expected = metadata(&[("both", "schema"), ("footer's", "own")]);
+        assert_eq!(*schema.metadata(), expected);
+        // And so is there in every format that has a place for it.
+        for format in [Format::Parquet, Format::Arrow, Format::Arrows] {
+            let written = write(format, Compression::Usual, &schema, &batches).unwrap();
+            assert_eq!(*read(format, &written).unwrap().0.metadata(), expected, "{format:?}");
+        }
     }
 
     #[test]

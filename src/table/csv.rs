@@ -614,6 +614,70 @@ mod tests {
         }
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 40, ..Default::default() })]
+
+        /// Over many blocks, of which some go to the digest whole and some are copied.
+        #[test]
+        fn records_of_any_size_are_those_of_the_csv_crate_and_no_byte_misses_the_digest(
+            parts in prop::collection::vec(("[ab,\"\n]{0,12}", prop_oneof![Just(0), 1..9usize, 1..BLOCK]), 1..40),
+            drip in prop_oneof![Just(usize::MAX), 1_000..2 * BLOCK],
+        ) {
+            let text: String = parts.iter().map(|(text, filler)| text.clone() + &"x".repeat(*filler)).collect();
+            let Some(records) = theirs(text.as_bytes()) else { return Ok(()) };
+            let digest = RunningDigest::default();
+            let mut ours = Records::new(Box::new(Dripping(text.clone().into_bytes(), drip)), digest);
+            let mut count = 0;
+            while ours.next().unwrap() {
+                let values = ours.values.iter().map(|value| match value {
+                    Value::Plain(place) => &ours.buffer[ours.record.start..][place.clone()],
+                    Value::Unescaped(place) => &ours.unescaped[place.clone()],
+                });
+                prop_assert!(values.eq(records[count].iter().map(Vec::as_slice)), "record {}", count);
+                count += 1;
+            }
+            prop_assert_eq!(count, records.len());
+            let sha256 = Sha256Digest::of(text.as_bytes());
+            prop_assert_eq!(ours.finish().unwrap(), FileFacts { bytes: text.len() as u64, sha256 });
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, ..Default::default() })]
+
+        /// Columns without anything to quote are written another way, and so is each text type.
+        #[test]
+        fn tables_are_written_as_the_csv_crate_writes_them(
+            rows in prop::collection::vec(("[ab]{0,3}", "[a,\"\n\r ]{0,3}"), 1..12),
+            text_type in prop::sample::select(vec![DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View]),
+            skip in any::<prop::sample::Index>(),
+        ) {
+            let texts: [Vec<&str>; 2] = [
+                rows.iter().map(|row| row.0.as_str()).collect(),
+                rows.iter().map(|row| row.1.as_str()).collect(),
+            ];
+            let schema = ["bare", "any"].map(|name| Field::new(name, text_type.clone(), true));
+            let schema = Arc::new(Schema::new(schema.to_vec()));
+            let columns = texts.map(|texts| {
+                let texts: ArrayRef = Arc::new(::arrow::array::StringArray::from(texts));
+                ::arrow::compute::cast(&texts, &text_type).unwrap()
+            });
+            let batch = RecordBatch::try_new(Arc::clone(&schema), columns.to_vec()).unwrap();
+            // What is sliced off is not looked at, and not written.
+            let skip = skip.index(rows.len());
+            let batch = batch.slice(skip, rows.len() - skip);
+            let mut writer = Box::new(CsvWriter::new(vec![], &schema).unwrap());
+            writer.write(&Rows(batch)).unwrap();
+            let mut expected = csv::Writer::from_writer(vec![]);
+            expected.write_record(["bare", "any"]).unwrap();
+            for row in &rows[skip..] {
+                expected.write_record([&row.0, &row.1]).unwrap();
+            }
+            let (written, expected) = (writer.finish().unwrap(), expected.into_inner().unwrap());
+            prop_assert_eq!(String::from_utf8(written).unwrap(), String::from_utf8(expected).unwrap());
+        }
+    }
+
     #[test]
     fn a_record_without_end_does_not_fill_the_memory() {
         struct Endless(u64);
