@@ -192,7 +192,9 @@ impl<R: Read> HashedRead<R> {
 
 impl<R: Read> Read for HashedRead<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
+        // At most so much at a time, lest the copy be as large as a message of hundreds of megabytes.
+        let most = buf.len().min(STEP);
+        let n = self.inner.read(&mut buf[..most])?;
         self.bytes += n as u64;
         if !self.digest.0.unwanted {
             // A copy, for whoever reads works on the buffer itself. It costs a tenth of hashing it.
