@@ -43,6 +43,8 @@ pub const CONFIG: &str = "tenant_identity_config";
 pub trait Watch: Sync {
     /// A step begins; `total` rows are to come, where that is known.
     fn step(&self, step: Step, total: Option<u64>);
+    /// Another step goes on with the same rows; what is done of them is counted on.
+    fn next(&self, step: Step);
     /// So many rows more are done.
     fn rows(&self, rows: u64);
 }
@@ -56,8 +58,14 @@ pub enum Step {
     Checking,
     /// Rows go into the database's temporary table.
     Loading,
-    /// Rows are locked, compared and written.
-    Applying,
+    /// Rows are locked and compared.
+    Comparing,
+    /// Rows are written.
+    Writing,
+    /// What was written is read back.
+    ReadingBack,
+    /// The transaction is committed.
+    Committing,
 }
 
 /// Nobody looks.
@@ -65,6 +73,7 @@ pub struct Unwatched;
 
 impl Watch for Unwatched {
     fn step(&self, _: Step, _: Option<u64>) {}
+    fn next(&self, _: Step) {}
     fn rows(&self, _: u64) {}
 }
 

@@ -113,6 +113,18 @@ impl Progress {
         }
     }
 
+    /// The step goes on under another name.
+    #[allow(dead_code)] // rekek's steps keep theirs
+    pub fn rename(&self, name: &str) {
+        match &self.0 {
+            Shown::Nothing => {}
+            Shown::Bar(bar) => bar.set_prefix(prefix(name)),
+            Shown::Log(log) => {
+                log.lines.step.lock().unwrap_or_else(PoisonError::into_inner).prefix = prefix(name);
+            }
+        }
+    }
+
     /// The next of many steps begins.
     #[allow(dead_code)] // rekek-site has none
     pub fn step(&self, name: String, total: Total) {
@@ -153,6 +165,11 @@ enum Clock {
     Elapsed,
 }
 
+/// A step's name as it stands before what is said of it.
+fn prefix(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!("{name}: ") }
+}
+
 /// What is being done.
 struct Step {
     /// With a colon, where it has a name.
@@ -164,8 +181,7 @@ struct Step {
 
 impl Step {
     fn new(name: String, total: Total, clock: Clock) -> Step {
-        let prefix = if name.is_empty() { name } else { name + ": " };
-        Step { prefix, total, clock, begun: Instant::now() }
+        Step { prefix: prefix(&name), total, clock, begun: Instant::now() }
     }
 
     fn show_on(&self, bar: &ProgressBar) {

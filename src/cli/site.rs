@@ -99,18 +99,31 @@ impl Shown {
     pub fn end(self) {}
 }
 
+/// What a step is called.
+fn name(step: Step) -> &'static str {
+    match step {
+        Step::Reading => "reading",
+        Step::Checking => "checking the file",
+        Step::Loading => "loading",
+        Step::Comparing => "comparing",
+        Step::Writing => "writing",
+        Step::ReadingBack => "reading back",
+        Step::Committing => "committing",
+    }
+}
+
 impl Watch for Shown {
     fn step(&self, step: Step, total: Option<u64>) {
-        let name = match step {
-            Step::Reading => "reading",
-            Step::Checking => "checking the file",
-            Step::Loading => "loading",
-            Step::Applying => "applying",
-        };
         let mut shown = self.step.lock().expect("nobody panics with it");
         // The one before ends first.
         *shown = None;
-        *shown = Some(self.when.begin(Some(name), total));
+        *shown = Some(self.when.begin(Some(name(step)), total));
+    }
+
+    fn next(&self, step: Step) {
+        if let Some(shown) = &*self.step.lock().expect("nobody panics with it") {
+            shown.rename(name(step));
+        }
     }
 
     fn rows(&self, rows: u64) {

@@ -314,7 +314,7 @@ impl Run<'_> {
         let unchanged = loaded.rows - loaded.changed;
         self.counts.rows_examined = unchanged;
         self.counts.rows_unchanged = unchanged;
-        self.watch.step(Step::Applying, Some(loaded.changed));
+        self.watch.step(Step::Comparing, Some(loaded.changed));
         if loaded.changed == 0 {
             self.examined(checked).await?;
             self.committed = !self.options.dry_run;
@@ -379,10 +379,12 @@ impl Run<'_> {
         range: Range,
         checked: &Checked,
     ) -> Result<Ended, SiteError> {
+        self.watch.next(Step::Comparing);
         self.timed(store.begin(false), |p| &mut p.compare).await?;
         let (counts, conflicts) = self.timed(store.compare(range), |p| &mut p.compare).await?;
         let abort = counts.rows_conflicted > 0 && self.options.on_conflict == OnConflict::Abort;
         if !abort && counts.rows_updated > 0 {
+            self.watch.next(Step::Writing);
             let target = self.target.clone();
             let (mut configs, mut tenants) = (0, 0);
             for part in range.parts() {
@@ -394,6 +396,7 @@ impl Run<'_> {
             if configs != counts.rows_updated || tenants != counts.rows_updated {
                 return Err(SiteError::Counts { configs, tenants, expected: counts.rows_updated });
             }
+            self.watch.next(Step::ReadingBack);
             match self.timed(store.read_back(range, &target), |p| &mut p.read_back).await? {
                 0 => {}
                 rows => return Err(SiteError::ReadBack { rows }),
@@ -406,6 +409,7 @@ impl Run<'_> {
         } else if self.stop.is_requested() {
             return Err(SiteError::Interrupted);
         } else {
+            self.watch.next(Step::Committing);
             // Not to be interrupted: between the word and the answer nobody would know.
             store.commit().await?;
             self.batches_committed += 1;
