@@ -11,7 +11,7 @@ use rekek::publish::Existing;
 use rekek::row::Sha256Digest;
 use rekek::site::SiteError;
 use rekek::site::import::{LOCK_TIMEOUT, OnConflict, Options, run as import};
-use rekek::site::report::ImportReport;
+use rekek::site::report::{ImportReport, Reason};
 use rekek::table::Format;
 use std::path::PathBuf;
 
@@ -154,6 +154,16 @@ fn answer(report: &ImportReport) -> Option<String> {
     ))
 }
 
+/// What a reason's name alone does not tell.
+fn more(reason: Reason) -> &'static str {
+    match reason {
+        Reason::SourceChanged | Reason::ConfigNotFound => "",
+        Reason::VersionUnreadable => {
+            " (no row in tenants, or its version there is not spelled V<n>-T<micros>)"
+        }
+    }
+}
+
 fn table(report: &ImportReport) -> Report {
     let counts = &report.counts;
     let mut table = Report::default();
@@ -173,7 +183,8 @@ fn table(report: &ImportReport) -> Report {
         table.toned(Tone::Bad, "failed at the re-wrap", value);
     }
     for conflict in report.conflicts.iter().take(SHOWN_CONFLICTS) {
-        let value = format!("{}: {}", conflict.organization_id, conflict.reason.name());
+        let value =
+            format!("{}: {}{}", conflict.organization_id, conflict.reason.name(), more(conflict.reason));
         table.toned(Tone::Bad, "conflict", value);
     }
     let more = counts.rows_conflicted.saturating_sub(SHOWN_CONFLICTS as u64);

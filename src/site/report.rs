@@ -62,7 +62,7 @@ pub enum Reason {
     SourceChanged,
     /// There is no configuration of this organization any more.
     ConfigNotFound,
-    /// The organization's `tenants.version` is not spelled `V<n>-T<micros>`.
+    /// The organization has no row in `tenants`, or its version there is not spelled `V<n>-T<micros>`.
     VersionUnreadable,
 }
 

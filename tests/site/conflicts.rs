@@ -53,6 +53,33 @@ fn a_row_that_was_changed_is_left_alone() {
     }
 }
 
+/// A configuration without its row of tenants (the foreign key forbids it, but a restore may lack that key):
+/// there is no version to move on. The text for people says what the reason's name does not.
+#[test]
+fn a_row_that_is_missing_in_tenants_is_a_version_that_cannot_be_read() {
+    for kind in BOTH {
+        let r = Rehearsal::of(kind, 12, 2).rewrapped();
+        let id = r.ids()[2].clone();
+        let unbound = match kind {
+            Kind::Postgres => format!("ALTER TABLE {CONFIG} DROP CONSTRAINT {CONFIG}_organization_id_fkey"),
+            Kind::Sqlite => "PRAGMA foreign_keys = off".to_owned(),
+        };
+        r.sql(&format!("{unbound}; DELETE FROM tenants WHERE organization_id = '{id}'"));
+        let kept = format!("SELECT count(*) FROM {CONFIG} WHERE organization_id = '{id}'");
+        assert_eq!(r.value(&kept), "1");
+        let before = r.state();
+        let ran = r.import("");
+        assert_eq!(ran.status, 3, "{kind:?}: {}", ran.stderr);
+        assert_eq!(ran.json()["conflicts"], json!([{"organization_id": id, "reason": "version_unreadable"}]));
+        let said = r.site("import out.csv --site-config site.toml").stdout;
+        let line = format!(
+            "{id}: version_unreadable (no row in tenants, or its version there is not spelled V<n>-T<micros>)\n"
+        );
+        assert!(said.contains(&line), "{said}");
+        assert_eq!(r.state(), before);
+    }
+}
+
 #[test]
 fn white_space_for_nothing_is_no_change() {
     for kind in BOTH {
