@@ -2,14 +2,12 @@
 //! connection that goes away.
 
 use crate::cluster::{Cluster, Durable};
+use crate::relay::{Cut, relay};
 use crate::support::{BOTH, CONFIG, Kind, Rehearsal, counts, finished};
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const SESSIONS: &str = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rekek-site'
@@ -211,76 +209,6 @@ fn kill_9_of_the_server_leaves_all_old_or_all_new() {
     }
 }
 
-/// Where a connection is cut.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Cut {
-    /// The server never hears of the commit.
-    BeforeTheServer,
-    /// The server commits, its answer is lost.
-    AfterTheServer,
-    /// The server commits, its answer is lost, and a pooler in between says so in its own words.
-    BehindAPooler,
-}
-
-/// A relay between the importer and the server that cuts the connection at the word COMMIT.
-fn relay(server: u16, cut: Cut) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for client in listener.incoming() {
-            let mut client = client.unwrap();
-            let mut upstream = TcpStream::connect(("127.0.0.1", server)).unwrap();
-            let (mut from_server, mut to_client) =
-                (upstream.try_clone().unwrap(), client.try_clone().unwrap());
-            // From the commit on, what the server says goes nowhere.
-            let told = Arc::new(AtomicBool::new(false));
-            let silent = Arc::clone(&told);
-            std::thread::spawn(move || {
-                let mut buffer = [0; 65536];
-                while let Ok(n) = from_server.read(&mut buffer) {
-                    if n == 0 || silent.load(Ordering::SeqCst) || to_client.write_all(&buffer[..n]).is_err() {
-                        break;
-                    }
-                }
-                if !silent.load(Ordering::SeqCst) {
-                    let _ = to_client.shutdown(Shutdown::Both);
-                }
-            });
-            std::thread::spawn(move || {
-                let mut buffer = [0; 65536];
-                while let Ok(n) = client.read(&mut buffer) {
-                    // A simple query: Q, a length, the text, a zero.
-                    let is_commit = buffer[..n].starts_with(b"Q") && buffer[..n].ends_with(b"COMMIT\0");
-                    if n == 0 || (is_commit && cut == Cut::BeforeTheServer) {
-                        break;
-                    }
-                    if is_commit {
-                        if cut == Cut::BehindAPooler {
-                            told.store(true, Ordering::SeqCst);
-                        } else {
-                            client.shutdown(Shutdown::Both).unwrap();
-                        }
-                        upstream.write_all(&buffer[..n]).unwrap();
-                        std::thread::sleep(Duration::from_millis(500));
-                        if cut == Cut::BehindAPooler {
-                            let words = b"SFATAL\0VFATAL\0C08P01\0Mserver conn crashed?\0\0";
-                            let length = (words.len() as u32 + 4).to_be_bytes();
-                            client.write_all(&[b"E", &length[..], words].concat()).unwrap();
-                        }
-                        break;
-                    }
-                    if upstream.write_all(&buffer[..n]).is_err() {
-                        break;
-                    }
-                }
-                let _ = client.shutdown(Shutdown::Both);
-                let _ = upstream.shutdown(Shutdown::Both);
-            });
-        }
-    });
-    port
-}
-
 #[test]
 fn a_connection_lost_at_commit_is_safe_to_run_again() {
     for cut in [Cut::BeforeTheServer, Cut::AfterTheServer, Cut::BehindAPooler] {
@@ -288,7 +216,7 @@ fn a_connection_lost_at_commit_is_safe_to_run_again() {
         r.sql("UPDATE tenants SET version = 'V1-T1700000000000000'");
         let r = r.rewrapped();
         let fields = r.fields_under("kv1");
-        let url = format!("postgres://postgres@127.0.0.1:{}/{}", relay(r.cluster.port, cut), r.database);
+        let url = format!("postgres://postgres@127.0.0.1:{}/{}", relay(r.cluster.port, cut).port, r.database);
         let ran = r.site_on(&url, "import out.csv --site-config site.toml");
         assert_eq!(ran.status, 1, "{cut:?}: {}", ran.stderr);
         let told = "the connection was lost while committing: whether the rows were written is not known; \

@@ -10,7 +10,10 @@ mod faults;
 #[allow(dead_code)]
 #[path = "../cli/support.rs"]
 mod folder;
+mod moments;
 mod progress;
 mod refusals;
+mod relay;
+mod retries;
 mod rotation;
 mod support;
