@@ -160,6 +160,27 @@ pub enum SiteError {
         /// What it lacks, or has too much.
         what: String,
     },
+    /// Somebody keeps the database from being written to.
+    #[error(
+        "{database} is kept from being written to: default_transaction_read_only is on {set}; nothing more was \
+             written, ask whoever set it\n  when it may be written to, set that off, or for one command \
+             alone append '?options[default_transaction_read_only]=off' to the URL"
+    )]
+    ReadOnly {
+        /// Which database.
+        database: String,
+        /// For whom that is set, or since when.
+        set: Frozen,
+    },
+    /// What was loaded is not in the session in which it is to be used.
+    #[error(
+        "the connection to {database} changes its session between transactions, as a pooler in transaction mode \
+             does it; nothing more was written, connect to the server itself"
+    )]
+    AnotherSession {
+        /// Which database.
+        database: String,
+    },
     /// Organizations were asked for that the database does not have.
     #[error("the database has no organization {first}{}; nothing was written, see how it is spelled", more(.others))]
     UnknownOrganization {
@@ -292,6 +313,32 @@ pub enum SiteError {
     /// Told to stop by a signal; what was not committed was rolled back.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// For whom `default_transaction_read_only` is on, or since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Frozen {
+    /// `ALTER ROLE … IN DATABASE … SET`.
+    #[error("for this role in this database")]
+    RoleInDatabase,
+    /// `ALTER ROLE … SET`.
+    #[error("for this role")]
+    Role,
+    /// `ALTER DATABASE … SET`.
+    #[error("for this database")]
+    Database,
+    /// `ALTER ROLE ALL SET`.
+    #[error("for every role")]
+    EveryRole,
+    /// The server's configuration.
+    #[error("for the whole server")]
+    Server,
+    /// Whoever started the command said so.
+    #[error("in the URL or in PGOPTIONS")]
+    Client,
+    /// It was not when the command began.
+    #[error("since this import began")]
+    Meanwhile,
 }
 
 fn more(others: &usize) -> String {

@@ -171,7 +171,8 @@ impl Postgres {
             options = options.application_name("rekek-site");
         }
         Ok(Postgres {
-            options: options.disable_statement_logging(),
+            // No number with a fraction is read; and a pooler may refuse what it does not know.
+            options: options.disable_statement_logging().extra_float_digits(None),
             files,
             connect_timeout: match connect_timeout {
                 Some(0) => Duration::MAX, // as libpq: no limit

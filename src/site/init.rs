@@ -191,6 +191,7 @@ pub fn run(
         match database {
             Database::Postgres(postgres) => {
                 let mut connection = postgres.connect(stop).await?;
+                sql_postgres::refuse_read_only(&mut connection, &database.name()).await?;
                 if let Some(table) = sql_postgres::has_table(&mut connection).await? {
                     return Err(has(table));
                 }

@@ -13,7 +13,7 @@ use super::init::{
     Column, Filling, Generation, KEY_COLUMN, TENANT_COLUMNS, expressions, field_places, key_of,
 };
 use super::report::{Conflict, Conflicts, ImportCounts, Reason};
-use super::{CONFIG, SiteError, TENANTS, Watch};
+use super::{CONFIG, Frozen, SiteError, TENANTS, Watch};
 use crate::manifest::Snapshot;
 use crate::report::LISTED_MAX;
 use crate::row::{Field, KeyId, OrgId};
@@ -27,16 +27,27 @@ use std::fmt::Write as _;
 ///
 /// - `row_security`: rows that a policy hides would be missing without a word; so it is an error.
 /// - `jit`: compiling costs more than these statements.
-/// - The time limits are for the service's short statements (`pg_dump` sets them aside likewise).
+/// - The time limits are [`no_limits`]' affair.
 const SETTINGS: &str = "
     SET LOCAL row_security = off;
     SET LOCAL jit = off;
-    SET LOCAL statement_timeout = 0;
-    SET LOCAL idle_in_transaction_session_timeout = 0;
     SET LOCAL enable_hashjoin = off;
     SET LOCAL enable_mergejoin = off;
     SET LOCAL enable_seqscan = off;
 ";
+
+/// Sets aside the time limits of the transaction or of the session, which are for the service's short
+/// statements (`pg_dump` does likewise). `transaction_timeout` is there from PostgreSQL 17 on, and setting
+/// what is not there is an error: so the server is asked what it has. (The limit of a statement is set
+/// first, so that it does not end the question.)
+fn no_limits(of_the_transaction: bool) -> String {
+    let local = if of_the_transaction { "LOCAL" } else { "SESSION" };
+    format!(
+        "SET {local} statement_timeout = 0;
+         SELECT set_config(name, '0', {of_the_transaction}) FROM pg_settings
+         WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout');"
+    )
+}
 
 /// Runs statements without parameters.
 async fn run(connection: &mut PgConnection, sql: impl Into<String>) -> Result<u64, sqlx::Error> {
@@ -134,6 +145,36 @@ async fn check_rights(
     Err(SiteError::Rights { role, missing: missing.join(", "), remedy: remedy.join(" ") })
 }
 
+/// Refuses a server or a session in which nothing may be written, before anything is tried. Whoever set
+/// `default_transaction_read_only` meant it; it could be overridden by any `BEGIN READ WRITE`.
+pub(super) async fn refuse_read_only(connection: &mut PgConnection, database: &str) -> Result<(), SiteError> {
+    let (standby, read_only, source): (bool, bool, String) = sqlx::query_as(
+        "SELECT pg_is_in_recovery(), setting = 'on', source FROM pg_settings
+         WHERE name = 'default_transaction_read_only'",
+    )
+    .persistent(false)
+    .fetch_one(connection)
+    .await
+    .map_err(|e| failed("looking whether the database may be written to", &e))?;
+    let database = database.to_owned();
+    if standby {
+        let what = "is a standby, which takes no writes; name its primary in the URL".into();
+        return Err(SiteError::NotASite { database, what });
+    }
+    if !read_only {
+        return Ok(());
+    }
+    let set = match source.as_str() {
+        "client" => Frozen::Client,
+        "database user" => Frozen::RoleInDatabase,
+        "user" => Frozen::Role,
+        "database" => Frozen::Database,
+        "global" => Frozen::EveryRole,
+        _ => Frozen::Server,
+    };
+    Err(SiteError::ReadOnly { database, set })
+}
+
 /// Copies the rows out of one read-only snapshot, in byte order of the id. Takes the lock of any
 /// reader (`ACCESS SHARE`).
 pub(super) async fn export(
@@ -145,17 +186,16 @@ pub(super) async fn export(
     let doing = "exporting the rows";
     let fail = |e: sqlx::Error| failed(doing, &e);
     let needed = COLUMNS.map(|column| ("SELECT", CONFIG, column));
-    run(
-        connection,
+    // This works where nothing may be written, too: on a standby, and in a database that is frozen.
+    let settings = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-         SET LOCAL row_security = off; SET LOCAL jit = off;
-         SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0",
-    )
-    .await
-    .map_err(fail)?;
-    // The first query takes the snapshot.
+         SET LOCAL row_security = off; SET LOCAL jit = off; {}",
+        no_limits(true)
+    );
+    run(connection, settings).await.map_err(fail)?;
+    // The query among the settings took the snapshot, just after now(): what was committed before that is in it.
     let (taken_at, server_version): (String, String) = sqlx::query_as(
-        r#"SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+        r#"SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
                   'PostgreSQL ' || current_setting('server_version')"#,
     )
     .persistent(false)
@@ -328,8 +368,14 @@ impl PostgresStore {
         match sqlstate(error) {
             Some("55P03") => SiteError::LockTimeout { seconds: self.lock_timeout },
             Some("40P01") => SiteError::Deadlock { times: 1 },
+            // It was looked for at the beginning.
+            Some("25006") => SiteError::ReadOnly { database: self.database.clone(), set: Frozen::Meanwhile },
             _ => failed(doing, error),
         }
+    }
+
+    fn another_session(&self) -> SiteError {
+        SiteError::AnotherSession { database: self.database.clone() }
     }
 
     /// The loaded rows that are to be updated, as `n`, each with its version as `v`.
@@ -378,12 +424,7 @@ impl Store for PostgresStore {
         let doing = "preparing the import";
         // For what stands outside of transactions: the loading of a large file must not end by a
         // role's usual limits for short statements.
-        self.step(
-            doing,
-            "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
-             SET default_transaction_read_only = off",
-        )
-        .await?;
+        self.step(doing, no_limits(false)).await?;
         let (version, backend): (i32, i32) =
             sqlx::query_as("SELECT current_setting('server_version_num')::int, pg_backend_pid()")
                 .persistent(false)
@@ -395,6 +436,7 @@ impl Store for PostgresStore {
             let what = "is older than PostgreSQL 11, which is the first that can compute SHA-256".into();
             return Err(SiteError::NotASite { database: self.database.clone(), what });
         }
+        refuse_read_only(&mut self.connection, &self.database).await?;
         let tables = Tables::read(&mut self.connection).await.map_err(|e| failed(doing, &e))?;
         self.has_key_column = tables.has(CONFIG, "encryption_key_id");
         let mut needed = vec![
@@ -487,13 +529,24 @@ impl Store for PostgresStore {
     }
 
     async fn begin(&mut self, read_only: bool) -> Result<(), SiteError> {
-        let mode = if read_only { "READ ONLY" } else { "READ WRITE" };
+        // Not READ WRITE: a database that is frozen while batches are committed is left alone from then on.
+        let mode = if read_only { "READ ONLY" } else { "" };
         // A commit that a crash could take back would let the old key be retired too early.
         let durable = "SELECT set_config('synchronous_commit', 'on', true)
                        WHERE current_setting('synchronous_commit') = 'off'";
-        let sql = format!("BEGIN ISOLATION LEVEL READ COMMITTED {mode}; {SETTINGS} {durable}");
+        let limits = no_limits(true);
+        let sql = format!("BEGIN ISOLATION LEVEL READ COMMITTED {mode}; {SETTINGS} {limits} {durable}");
+        let doing = "beginning the transaction";
         self.read_only = read_only;
-        self.step("beginning the transaction", sql).await.map(drop)
+        self.step(doing, sql).await?;
+        // Behind a pooler that gives each transaction another session there may even be a temporary table,
+        // of an import before this one.
+        let backend: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
+            .persistent(false)
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(|e| self.fail(doing, &e))?;
+        if backend == self.backend { Ok(()) } else { Err(self.another_session()) }
     }
 
     /// Locks the configuration rows, then the tenants' rows, each in byte order of the id:
@@ -572,6 +625,9 @@ impl Store for PostgresStore {
                 "already_applied" => &mut counts.rows_already_applied,
                 _ => &mut counts.rows_conflicted,
             } += rows as u64;
+        }
+        if counts.rows_examined != rows {
+            return Err(self.another_session());
         }
         self.all_updated = counts.rows_updated == counts.rows_examined;
         let mut conflicts = Conflicts::default();

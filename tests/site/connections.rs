@@ -1,7 +1,7 @@
 //! Reaching the database: URLs, variables, password files, TLS; and that a password is never told.
 
 use crate::cluster::{Cluster, Durable};
-use crate::support::{Rehearsal, ran};
+use crate::support::{CONFIG, Rehearsal, ran};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
@@ -303,14 +303,38 @@ fn no_usage_error_tells_a_password() {
     }
 }
 
+/// Every limit that this server has (`transaction_timeout` from PostgreSQL 17 on; a server that does not have
+/// it refuses whoever sets it).
 #[test]
 fn a_role_s_limits_for_short_statements_do_not_end_an_import() {
     let r = Rehearsal::postgres(200).rewrapped();
-    let database = &r.database;
+    let limits =
+        "name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')";
+    // What is set in the import's transaction is written down there, and one of its statements takes longer.
     r.sql(&format!(
-        "ALTER DATABASE {database} SET statement_timeout = '1ms';
-         ALTER DATABASE {database} SET default_transaction_read_only = on"
+        "CREATE TABLE seen AS SELECT name, setting FROM pg_settings WHERE false;
+         CREATE FUNCTION sees() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO seen SELECT name, setting FROM pg_settings WHERE {limits};
+             PERFORM pg_sleep(0.3); RETURN NULL; END $$;
+         CREATE TRIGGER sees BEFORE UPDATE ON {CONFIG} FOR EACH STATEMENT EXECUTE FUNCTION sees();
+         DO $$ DECLARE there text; BEGIN
+             FOR there IN SELECT name FROM pg_settings WHERE {limits} LOOP
+                 EXECUTE format('ALTER DATABASE %I SET %I = %L', current_database(), there, '100ms');
+             END LOOP;
+         END $$"
     ));
+    assert_eq!(r.value("SELECT current_setting('statement_timeout')"), "100ms");
     let ran = r.import("");
     assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let there = r.value(&format!(
+        "SELECT string_agg(name || '=0', ' ' ORDER BY name) FROM pg_settings WHERE {limits}"
+    ));
+    assert!(there.contains("idle_in_transaction_session_timeout=0 statement_timeout=0"), "{there}");
+    assert_eq!(r.value("SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM seen"), there);
+    // An export has none either: here from a view whose rows come slowly.
+    r.sql(&format!(
+        "ALTER TABLE {CONFIG} RENAME TO rows;
+         CREATE VIEW {CONFIG} AS SELECT * FROM rows WHERE pg_sleep(0.002) IS NOT NULL"
+    ));
+    r.site("export -o slow.csv").good();
 }

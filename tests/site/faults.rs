@@ -2,7 +2,7 @@
 //! connection that goes away.
 
 use crate::cluster::{Cluster, Durable};
-use crate::relay::{Cut, relay};
+use crate::relay::{Cut, pooler, relay};
 use crate::support::{BOTH, CONFIG, Kind, Rehearsal, counts, finished};
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -229,6 +229,31 @@ fn a_connection_lost_at_commit_is_safe_to_run_again() {
         assert_eq!((again.status, counts(&again)[3]), (0, 0), "{}", again.stderr);
         assert_eq!(counts(&again)[usize::from(is_new)], counts(&r.import(""))[1], "{cut:?}");
         assert_eq!(r.value("SELECT count(*) FROM tenants WHERE version LIKE 'V3-%'"), "0", "no row twice");
+    }
+}
+
+/// The temporary table is not in the session of the transaction; or one is there that nothing was loaded into.
+#[test]
+fn a_pooler_that_changes_sessions_is_noticed() {
+    let table =
+        "CREATE TEMPORARY TABLE rekek_new (ord bigint PRIMARY KEY, organization_id text, source_1 bytea,
+        text_1 text, digest_1 bytea, source_2 bytea, text_2 text, digest_2 bytea, source_3 bytea, text_3 text,
+        digest_3 bytea)";
+    for (elsewhere, back) in [("BEGIN", "none"), ("COPY", "BEGIN")] {
+        let r = Rehearsal::postgres(12).rewrapped();
+        let before = r.state();
+        let port = pooler(r.cluster.port, &r.database, table, elsewhere, back);
+        let url = format!("postgres://postgres@127.0.0.1:{port}/{}", r.database);
+        let ran = r.site_on(&url, "import out.csv --site-config site.toml");
+        let told = format!(
+            "the connection to the database {} at 127.0.0.1:{port} changes its session between transactions, as a \
+             pooler in transaction mode does it; nothing more was written, connect to the server itself\n",
+            r.database
+        );
+        assert_eq!((ran.status, ran.stdout.as_str()), (1, ""), "{elsewhere}: {}", ran.stderr);
+        assert!(ran.stderr.ends_with(&told), "{elsewhere}: {}", ran.stderr);
+        assert_eq!(r.state(), before);
+        assert_eq!(r.import("").status, 0);
     }
 }
 

@@ -12,6 +12,7 @@ mod faults;
 mod folder;
 mod moments;
 mod progress;
+mod read_only;
 mod refusals;
 mod relay;
 mod retries;

@@ -97,3 +97,63 @@ pub fn relay(server: u16, cut: Cut) -> Relay {
     });
     Relay { port, committing }
 }
+
+/// A pooler in transaction mode at its worst: what begins with one of `elsewhere` goes to another session of
+/// the same database, with all that follows until a query that begins with one of `back`. `set_up` is what that
+/// session has done before.
+pub fn pooler(server: u16, database: &str, set_up: &str, elsewhere: &'static str, back: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let other = session(server, database, set_up);
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let own = TcpStream::connect(("127.0.0.1", server)).unwrap();
+        for server in [&own, &other] {
+            let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from_server, &mut to_client));
+        }
+        let (mut now, mut buffer) = (&own, [0; 65536]);
+        while let Ok(n @ 1..) = client.read(&mut buffer) {
+            // A simple query: Q, a length, the text.
+            let query = buffer[..n].strip_prefix(b"Q").and_then(|rest| rest.get(4..)).unwrap_or_default();
+            if query.starts_with(elsewhere.as_bytes()) {
+                now = &other;
+            } else if query.starts_with(back.as_bytes()) {
+                now = &own;
+            }
+            if now.write_all(&buffer[..n]).is_err() {
+                break;
+            }
+        }
+        for server in [&own, &other] {
+            let _ = server.shutdown(Shutdown::Both);
+        }
+    });
+    port
+}
+
+/// A session that is through with its greeting, and with a query.
+fn session(server: u16, database: &str, query: &str) -> TcpStream {
+    let mut session = TcpStream::connect(("127.0.0.1", server)).unwrap();
+    let hello = format!("\0\x03\0\0user\0postgres\0database\0{database}\0\0");
+    session.write_all(&(hello.len() as u32 + 4).to_be_bytes()).unwrap();
+    session.write_all(hello.as_bytes()).unwrap();
+    until_ready(&mut session);
+    session.write_all(b"Q").unwrap();
+    session.write_all(&(query.len() as u32 + 5).to_be_bytes()).unwrap();
+    session.write_all(query.as_bytes()).unwrap();
+    session.write_all(b"\0").unwrap();
+    until_ready(&mut session);
+    session
+}
+
+/// Reads messages (a letter, a length, the rest) until the server waits for a query.
+fn until_ready(session: &mut TcpStream) {
+    let mut head = [0; 5];
+    while head[0] != b'Z' {
+        session.read_exact(&mut head).unwrap();
+        assert_ne!(head[0], b'E', "the server refuses it");
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        session.read_exact(&mut vec![0; length - 4]).unwrap();
+    }
+}
