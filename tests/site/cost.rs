@@ -3,8 +3,7 @@
 
 use crate::cluster::Cluster;
 use crate::folder::Site;
-use crate::support::{CONFIG, Rehearsal, counts};
-use base64::Engine as _;
+use crate::support::{CONFIG, Rehearsal, counts, envelope};
 use rekek::row::Sha256Digest;
 use std::fmt::Write as _;
 
@@ -31,11 +30,7 @@ fn a_thousand_rows_in_a_table_of_a_hundred_thousand() {
         "organization_id,encrypted_signing_key_1,encrypted_signing_key_2,encrypted_auth_method_config,\
          source_sha256_signing_key_1,source_sha256_signing_key_2,source_sha256_auth_method_config\n",
     );
-    let byte_values = vec!["7"; 40].join(",");
-    let json = format!(
-        r#"{{"scheme_version":1,"key_id":"kv2","nonce":[1,2,3,4,5,6,7,8,9,10,11,12],"ciphertext":[{byte_values}]}}"#
-    );
-    let envelope = base64::engine::general_purpose::STANDARD.encode(json);
+    let envelope = envelope("kv2", 40);
     for i in 1..=ROWS {
         let id = format!("org-{i:07}");
         let (one, two) = (format!("one of {id}"), format!("two of {id}"));
@@ -44,12 +39,7 @@ fn a_thousand_rows_in_a_table_of_a_hundred_thousand() {
         writeln!(file, "{id},{one},{two},,{},{},", digests[0], digests[1]).unwrap();
     }
     r.folder.write("out.csv", &file);
-    let manifest = serde_json::json!({
-        "format": "rekek-manifest/1", "tool": {"name": "test", "version": "0"}, "created_at": "", "target_key_id": "kv2",
-        "scope": null, "keys": [], "seals": {"this_run": CHANGED, "already_in_export": 0}, "input": null,
-        "output": {"file": "out.csv", "format": "csv", "bytes": file.len(), "sha256": r.digest("out.csv"), "rows": ROWS},
-    });
-    r.folder.write("out.csv.manifest.json", manifest.to_string());
+    r.vouch_for("out.csv", ROWS);
     r.folder.write("site.toml", "machine_identity.current_encryption_key_id = 'kv2'");
 
     // Rows read, by either way, as the server counted them until now.

@@ -10,6 +10,7 @@ mod faults;
 #[allow(dead_code)]
 #[path = "../cli/support.rs"]
 mod folder;
+mod memory;
 mod moments;
 mod progress;
 mod read_only;
