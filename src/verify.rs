@@ -641,10 +641,9 @@ impl Place {
         if ours.data_type() != theirs.data_type() {
             let text = Text::of(&ours).is_some() && Text::of(&theirs).is_none();
             let schema = source.batch.schema_ref();
-            let converted = match text {
-                true => table::spell(&theirs, schema.field(source_column)).ok(),
-                false => arrow::compute::cast(&theirs, ours.data_type()).ok(),
-            };
+            let spelled = if text { table::spell(&theirs, schema.field(source_column)).ok() } else { None };
+            // (Text that was run-end encoded has become plain, and has no spelling.)
+            let converted = spelled.or_else(|| arrow::compute::cast(&theirs, ours.data_type()).ok());
             theirs = converted.unwrap_or(theirs);
         }
         match (Text::of(&ours), Text::of(&theirs)) {

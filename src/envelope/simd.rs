@@ -4,7 +4,8 @@
 //! is used (`tier` does). Each is reached only through a value that exists only where the
 //! processor was found to have its instructions, and so is safe to call.
 //!
-//! Unsafe is used for three things, each with its reason beside it: entering a function that is
+//! Unsafe is used for four things, each with its reason beside it: SSE2's instructions outside of a
+//! function that is compiled for them, which every x86-64 has; entering a function that is
 //! compiled for those instructions, which the value vouches for; loading and storing whole
 //! vectors, always through a reference to an array of exactly that many bytes, so that the bounds
 //! are checked by the compiler or by a slice; and one masked load that begins before a list or

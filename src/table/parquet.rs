@@ -850,9 +850,16 @@ impl<W: Write + Send> ParquetWriter<W> {
     }
 }
 
-/// Writes a null in such a column to nowhere: some types are refused only once there are values.
-fn try_to_hold(column: &Column) -> Result<(), ParquetError> {
-    let alone = Arc::new(Schema::new(vec![column.clone().with_nullable(true)]));
+/// Writes a null in such a column to nowhere: some types are refused only once there are values. Of a
+/// width that is only declared nothing is allocated: a value that is wide is held as one that is not.
+fn try_to_hold(column: &FieldRef) -> Result<(), ParquetError> {
+    use DataType::{FixedSizeBinary, FixedSizeList};
+    let column = replaced(column, &|data_type| match data_type {
+        FixedSizeBinary(2..) => Some(FixedSizeBinary(1)),
+        FixedSizeList(values, 2..) => Some(FixedSizeList(Arc::clone(values), 1)),
+        _ => None,
+    });
+    let alone = Arc::new(Schema::new(vec![Column::clone(&column).with_nullable(true)]));
     let null = RecordBatch::try_new(Arc::clone(&alone), vec![new_null_array(column.data_type(), 1)])?;
     let mut writer = ArrowWriter::try_new(io::sink(), alone, None)?;
     writer.write(&null)?;
@@ -1032,6 +1039,9 @@ mod tests {
             DataType::Decimal256(60, 3),
             List(required(Int32)),
             DataType::FixedSizeList(required(Utf8), 3),
+            // Petabytes, if a null had them.
+            FixedSizeBinary(i32::MAX),
+            DataType::FixedSizeList(required(DataType::FixedSizeList(required(Utf8), i32::MAX)), i32::MAX),
             Struct(vec![required(Struct(vec![required(Int32)].into()))].into()),
             Map(required(entries), false),
             DataType::Dictionary(Box::new(Int32), Box::new(Utf8)),

@@ -87,6 +87,25 @@ fn columns_that_are_no_text_are_verified_too() {
             assert_eq!(report["checks"]["other_columns"]["findings"], 1, "{name}");
         }
     }
+
+    // Text that is run-end encoded becomes plain in Parquet, and has no place in CSV.
+    let ends = Int32Array::from(vec![rows as i32 - 1, rows as i32]);
+    let runs = RunArray::<Int32Type>::try_new(&ends, &StringArray::from(vec![Some("a"), None])).unwrap();
+    let all = schema.fields().iter().map(|f| f.name().clone()).zip(text.columns().to_vec());
+    let all = all.chain([("runs".to_owned(), Arc::new(runs) as ArrayRef)]);
+    let coded = RecordBatch::try_from_iter_with_nullable(all.map(|(name, column)| (name, column, true)));
+    let coded = coded.unwrap();
+    let file = std::fs::File::create(site.path("coded.arrows")).unwrap();
+    let mut writer = arrow::ipc::writer::StreamWriter::try_new(file, &coded.schema()).unwrap();
+    writer.write(&coded).unwrap();
+    writer.finish().unwrap();
+    for format in ["parquet", "arrow", "arrows"] {
+        let out = format!("coded-out.{format}");
+        site.rekek(&format!("rewrap coded.arrows -o {out} --secrets secrets.json --to kv3")).good();
+        site.rekek(&format!("verify {out} --source coded.arrows --secrets secrets.json")).good();
+    }
+    let refused = site.rekek("rewrap coded.arrows -o coded.csv --secrets secrets.json --to kv3");
+    assert!(refused.stderr.contains("CSV cannot hold the column runs"), "{}", refused.stderr);
 }
 
 #[test]
