@@ -2,33 +2,22 @@
 //!
 //! A test binary of its own, so that nothing else runs beside what is measured.
 
+#[path = "memory/peak.rs"]
+mod peak;
+
 use assert_cmd::cargo::cargo_bin;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// One measurement at a time.
 static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 /// Runs `rekek` and returns the peak of its resident memory, in KiB.
+#[track_caller]
 fn peak(folder: &Path, line: &str) -> u64 {
     let mut command = Command::new(cargo_bin!("rekek"));
-    command.args(line.split_whitespace()).current_dir(folder).stdout(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    let status_file = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    loop {
-        // The high-water mark only rises; the last look before the end is what counts.
-        let text = std::fs::read_to_string(&status_file).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        if let Some(kib) = line.and_then(|l| l.trim().strip_suffix(" kB")).and_then(|n| n.parse().ok()) {
-            peak = kib;
-        }
-        if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success(), "{line:?}");
-            return peak;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
+    command.args(line.split_whitespace()).current_dir(folder);
+    peak::peak(command)
 }
 
 const HEADER: &str =

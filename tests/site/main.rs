@@ -12,6 +12,8 @@ mod faults;
 mod folder;
 mod memory;
 mod moments;
+#[path = "../memory/peak.rs"]
+mod peak;
 mod progress;
 mod read_only;
 mod refusals;

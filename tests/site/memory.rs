@@ -2,31 +2,11 @@
 
 use crate::cluster::Cluster;
 use crate::folder::Site;
+use crate::peak::peak;
 use crate::support::{BOTH, CONFIG, Kind, Ran, Rehearsal, counts, envelope, ran};
 use rekek::row::Sha256Digest;
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
-
-/// Runs a command and returns the peak of its resident memory, in KiB.
-#[track_caller]
-fn peak(mut command: Command) -> u64 {
-    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
-    let status_file = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    loop {
-        // The high-water mark only rises; the last look before the end is what counts.
-        let text = std::fs::read_to_string(&status_file).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        if let Some(kib) = line.and_then(|l| l.trim().strip_suffix(" kB")).and_then(|n| n.parse().ok()) {
-            peak = kib;
-        }
-        if let Some(status) = child.try_wait().unwrap() {
-            assert!(status.success(), "{command:?}");
-            return peak;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-}
 
 /// A folder and a database without tables.
 fn empty(kind: Kind) -> Rehearsal<'static> {
