@@ -8,8 +8,8 @@
 //! What has to be done in one long chain beside the items (a digest) is done aside: between two
 //! items, by whichever thread is free.
 //!
-//! At most [`AHEAD`] results a thread wait for their turn, and no more than [`BYTES_AHEAD`] are in
-//! work or wait (one item, if it is larger), so memory is bounded with any number of threads. The
+//! At most [`ahead`] results wait for their turn, and no more than [`BYTES_AHEAD`] are in work or
+//! wait (one item, if it is larger), so memory is bounded with any number of threads. The
 //! first error, in the order of the items, ends the run, whichever thread met it first; so the same
 //! input gives the same error with any number of threads.
 
@@ -17,12 +17,17 @@ use crate::stop::Stop;
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
-/// Results that may wait for their turn, for each thread.
-const AHEAD: usize = 2;
+/// Results that may wait for their turn. Where the sink is long at one item (Parquet: a row group is
+/// written and hashed), the other threads work on meanwhile: with 4 in place of 16, two threads were
+/// 1.6 times as fast as one in place of 1.9, and CSV lost a tenth (docs/performance.md).
+fn ahead(threads: usize) -> usize {
+    (2 * threads).max(16)
+}
 
-/// Bytes of items that may be in work or wait for their turn, unless it is one item alone. Items are
-/// a megabyte; only rows of many megabytes come near this, and then fewer threads have work.
-const BYTES_AHEAD: usize = 256 << 20;
+/// Bytes of items that may be in work or wait for their turn, unless it is one item alone; what comes
+/// of them takes about as much again. Items are a megabyte; only rows of many megabytes come near
+/// this, and then fewer threads have work.
+const BYTES_AHEAD: usize = 128 << 20;
 
 /// What an item keeps in memory.
 pub trait Item: Send {
@@ -69,7 +74,7 @@ where
         source: Mutex::new(Source { next: source, number: 0, ended: false }),
         order: Mutex::new(Order { next: 0, waiting: BTreeMap::new(), bytes: 0, sink: Some(sink), end: None }),
         moved: Condvar::new(),
-        ahead: AHEAD * threads,
+        ahead: ahead(threads),
     };
     let run = || {
         let guard = EndOnPanic(&shared);
@@ -375,7 +380,7 @@ mod tests {
                 || false,
             )
             .unwrap();
-            let bound = threads * (AHEAD + 1) + 2;
+            let bound = threads + ahead(threads) + 2;
             assert!(most.load(Ordering::SeqCst) <= bound, "{most:?} > {bound} with {threads} threads");
         }
     }

@@ -801,8 +801,9 @@ impl Read for HeaderAt {
 /// Rows of a row group, at the most.
 const GROUP_ROWS: usize = 1 << 17;
 
-/// Bytes of a row group, encoded, after which it is closed. What the writer holds in memory.
-const GROUP_BYTES: usize = 48 << 20;
+/// Bytes of a row group, encoded, after which it is closed. What the writer holds in memory, and
+/// what it hands over to be written and hashed at once, while nothing else is written.
+const GROUP_BYTES: usize = 16 << 20;
 
 /// Bytes of a page.
 const PAGE_BYTES: usize = 1 << 20;
