@@ -129,6 +129,34 @@ fn a_peak_does_not_grow_with_the_rows_in_any_format() {
     }
 }
 
+/// That no organization stands twice costs nothing where the ids are in order, and elsewhere what
+/// docs/performance.md says: 20 to 40 bytes a row, and 60 for a moment, when the table of hashes grows.
+#[test]
+fn ids_out_of_order_cost_at_most_sixty_bytes_a_row() {
+    use std::io::Write as _;
+    const ROWS: u64 = 1_000_000;
+    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let write = |name: &str, ids: &mut dyn Iterator<Item = u64>| {
+        let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join(name)).unwrap());
+        writeln!(file, "{HEADER}").unwrap();
+        ids.for_each(|i| writeln!(file, "org-{i:07},,,").unwrap());
+    };
+    write("few.csv", &mut (0..ROWS / 10));
+    write("ascending.csv", &mut (0..ROWS));
+    write("descending.csv", &mut (0..ROWS).rev());
+    let [few, ascending, descending] =
+        ["few", "ascending", "descending"].map(|name| peak(folder, &format!("inspect {name}.csv")) << 10);
+    println!(
+        "peaks: {few} bytes ({} rows in order), {ascending} ({ROWS}), {descending} (out of order)",
+        ROWS / 10
+    );
+    assert!(ascending < few + (8 << 20), "ids in order: {few} bytes became {ascending}");
+    let a_row = descending.saturating_sub(ascending) as f64 / ROWS as f64;
+    assert!((16.0..=64.0).contains(&a_row), "ids out of order take {a_row:.1} bytes a row");
+}
+
 /// What another program wrote as one batch is in memory whole, and once.
 #[test]
 fn a_batch_of_160_mib_is_held_once() {

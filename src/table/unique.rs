@@ -2,9 +2,9 @@
 //!
 //! While the ids arrive in ascending byte order, as a sorted export has them, the last one is all
 //! that is kept. Where the order first breaks, the ids before that place are read from the file
-//! once more, and from there on 16 bytes an id are kept (a keyed hash of 128 bits; with the hash
-//! table's free space up to 40 bytes a row). A pipe cannot be read again, so there the hashes are
-//! kept from the start.
+//! once more, and from there on 16 bytes an id are kept: a keyed hash of 128 bits. With the hash
+//! table's free space that is 20 to 40 bytes a row, and up to 60 while the table grows. A pipe
+//! cannot be read again, so there the hashes are kept from the start.
 
 use super::{Input, Layout, OpenOptions, TableError};
 use crate::row::printable_org_id;
