@@ -17,6 +17,10 @@ static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 fn peak(folder: &Path, line: &str) -> u64 {
     let mut command = Command::new(cargo_bin!("rekek"));
     command.args(line.split_whitespace()).current_dir(folder);
+    // How much is in work at once follows the threads, and they the machine.
+    if !line.starts_with("keygen") {
+        command.args(["--threads", "2"]);
+    }
     peak::peak(command)
 }
 

@@ -31,8 +31,10 @@ digest and every proof, without a disk: how long a fleet takes is an estimate, a
     rekek bench --format parquet --fleet-orgs 5000000 --json
     REKEK_TIER=safe rekek bench
 
-The last holds rekek down to a slower way of reading envelopes than the processor's best: safe (no vector instructions), \
-sse2, ssse3 or avx512. The thread counts take turns in each round. Where the slowest and the fastest round lie far apart, something else was \
+REKEK_TIER (safe, sse2, ssse3, avx512) keeps rekek from using more of the processor's vector instructions than that; safe \
+uses none.
+
+The thread counts take turns in each round. Where the slowest and the fastest round lie far apart, something else was \
 at work: measure again.";
 
 /// The arguments as typed.

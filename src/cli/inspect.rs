@@ -24,7 +24,7 @@ pub struct Arguments {
     retired: Vec<KeyId>,
 
     /// Look for nonces used twice under one key, exit 3 if there are any; the memory it takes grows with the
-    /// file, up to 40 bytes a field
+    /// file, 20 to 60 bytes a field
     #[arg(long)]
     nonces: bool,
 
