@@ -20,6 +20,7 @@ mod decoder;
 mod digest;
 mod format;
 mod layout;
+mod leftovers;
 mod memory;
 mod parquet;
 #[cfg(test)]

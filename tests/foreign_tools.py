@@ -64,7 +64,39 @@ def table(text, with_others):
     return pa.table(made.columns, pa.schema(fields, {"table": "made by pyarrow"}))
 
 
+def null_lists():
+    """Columns of nulls, spelled in both ways. Within them stand arrays without values, whose offsets pyarrow leaves
+    with a length that is no whole number of them."""
+    kinds = {
+        "list": pa.list_(pa.large_string()),
+        "list of lists": pa.list_(pa.large_list(pa.int64())),
+        "map": pa.map_(pa.large_string(), pa.large_binary()),
+        "struct": pa.struct({"a": pa.list_(pa.large_binary()), "b": pa.large_string()}),
+        "list of structs": pa.list_(pa.struct({"a": pa.large_list(pa.large_string())})),
+    }
+    values = {
+        "list": [["a", None], None],
+        "list of lists": [[[1], None, []], []],
+        "map": [[("k", b"v")], []],
+        "struct": [{"a": [b"v"], "b": "b"}, None],
+        "list of structs": [[{"a": ["a"]}], [{"a": None}]],
+    }
+    texts = table(pa.string(), False)
+    nulls = texts
+    for name, kind in kinds.items():
+        nulls = nulls.append_column(name, pa.nulls(ROWS, kind))
+    filled = texts.slice(0, 2)
+    for name, kind in kinds.items():
+        filled = filled.append_column(name, pa.array(values[name], kind))
+    return {"nulls": nulls, "concat": pa.concat_tables([texts, filled, texts], promote_options="default")}
+
+
 def make(folder):
+    for name, t in null_lists().items():
+        for codec in ["uncompressed", "lz4"]:
+            pyarrow.feather.write_feather(t, folder / f"null-lists-{name}-{codec}.feather", compression=codec)
+        with pa.ipc.new_stream(folder / f"null-lists-{name}.arrows", t.schema) as writer:
+            writer.write_table(t)
     for name, text in {"string": pa.string(), "large": pa.large_string(), "view": pa.string_view()}.items():
         t = table(text, "nested" if name == "string" else True)
         pq.write_table(t, folder / f"{name}.parquet", row_group_size=600, store_schema=True)

@@ -10,6 +10,7 @@
 
 use super::decoder::arrow_error;
 use super::digest::{FileDigest, HashedRead, RunningDigest};
+use super::leftovers::drop_leftovers;
 use super::slices::Slices;
 use super::source::FileAt;
 use super::types::replaced;
@@ -41,9 +42,11 @@ const MAGIC: &[u8; 6] = b"ARROW1";
 
 /// An encapsulated message: its prefix and metadata, then its body.
 struct Message {
-    bytes: Buffer,
-    /// Where the body begins.
-    body_at: usize,
+    bytes: Vec<u8>,
+    /// Where it begins.
+    at: usize,
+    /// Bytes in front of its body.
+    head: usize,
 }
 
 impl Message {
@@ -63,19 +66,15 @@ impl Message {
         bytes.extend_from_slice(&(metadata.len() as i32).to_le_bytes());
         bytes.extend_from_slice(metadata);
         read_body(&mut bytes)?;
-        Ok(Message { bytes: Buffer::from_vec(bytes).slice(pad), body_at: head })
+        Ok(Message { bytes, at: pad, head })
     }
 
     fn header(&self) -> Result<ipc::Message<'_>, TableError> {
-        header(&self.bytes[8..self.body_at])
-    }
-
-    fn body(&self) -> &[u8] {
-        &self.bytes[self.body_at..]
+        header(&self.bytes[self.at..][8..self.head])
     }
 }
 
-fn header(metadata: &[u8]) -> Result<ipc::Message<'_>, TableError> {
+pub(super) fn header(metadata: &[u8]) -> Result<ipc::Message<'_>, TableError> {
     ipc::root_as_message(metadata).map_err(|_| malformed("a message's metadata cannot be read"))
 }
 
@@ -125,24 +124,26 @@ impl Decoder {
     }
 
     /// Takes the next message: a dictionary, or a record batch, which [`Slices`] then gives out.
-    fn message(&mut self, message: &Message) -> Result<(), TableError> {
+    fn message(&mut self, mut message: Message) -> Result<(), TableError> {
         self.messages += 1;
         let place = format!("message {}", self.messages);
         let fail = |e| arrow_error(&place, e);
-        let header = message.header()?;
-        let block = Block::new(0, message.body_at as i32, message.body().len() as i64);
+        drop_leftovers(&mut message.bytes[message.at..][8..message.head], &self.schema)?;
+        let whole = Buffer::from_vec(message.bytes).slice(message.at);
+        let (header, body) = (header(&whole[8..message.head])?, &whole[message.head..]);
+        let block = Block::new(0, message.head as i32, body.len() as i64);
         match header.header_type() {
             MessageHeader::RecordBatch => {
                 let batch = header.header_as_record_batch();
-                check_batch(&batch.ok_or_else(|| malformed("an empty message"))?, message.body())?;
-                let batch = self.inner.read_record_batch(&block, &message.bytes).map_err(fail)?;
+                check_batch(&batch.ok_or_else(|| malformed("an empty message"))?, body)?;
+                let batch = self.inner.read_record_batch(&block, &whole).map_err(fail)?;
                 self.slices.put(batch.ok_or_else(|| malformed("an empty message"))?);
             }
             MessageHeader::DictionaryBatch => {
                 let dictionary =
                     header.header_as_dictionary_batch().ok_or_else(|| malformed("an empty message"))?;
                 let batch = dictionary.data().ok_or_else(|| malformed("an empty dictionary"))?;
-                let bytes = check_batch(&batch, message.body())?;
+                let bytes = check_batch(&batch, body)?;
                 let kept = self.dictionaries.entry(dictionary.id()).or_default();
                 *kept = if dictionary.isDelta() { *kept + bytes } else { bytes };
                 let all: u64 = self.dictionaries.values().sum();
@@ -151,7 +152,7 @@ impl Decoder {
                         "the dictionaries have {all} bytes; more than {MESSAGE_BYTES_MAX} are not read"
                     )));
                 }
-                self.inner.read_dictionary(&block, &message.bytes).map_err(fail)?;
+                self.inner.read_dictionary(&block, &whole).map_err(fail)?;
             }
             // Some writers pad with empty messages.
             MessageHeader::NONE => {}
@@ -298,7 +299,7 @@ impl TableReader for ArrowStreamReader {
                 return Ok(None);
             }
             match next_message(&mut self.input)? {
-                Some(message) => self.decoder.message(&message)?,
+                Some(message) => self.decoder.message(message)?,
                 None => {
                     self.ended = true;
                     if self.input.read(&mut [0])? > 0 {
@@ -379,7 +380,7 @@ fn read_footer(file: &FileAt) -> Result<(Decoder, Vec<Block>), TableError> {
         if message.header()?.header_type() != MessageHeader::DictionaryBatch {
             return Err(malformed("no dictionary stands where the footer says one does"));
         }
-        decoder.message(&message)?;
+        decoder.message(message)?;
     }
     let blocks = footer.recordBatches().into_iter().flatten().copied().collect();
     Ok((decoder, blocks))
@@ -427,7 +428,7 @@ impl TableReader for ArrowFileReader {
             if message.header()?.header_type() != MessageHeader::RecordBatch {
                 return Err(malformed("no record batch stands where the footer says one does"));
             }
-            self.decoder.message(&message)?;
+            self.decoder.message(message)?;
         }
     }
 
