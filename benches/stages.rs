@@ -178,6 +178,7 @@ fn tables(criterion: &mut Criterion, folder: &Path) {
     while let Some(batch) = reader.next_batch().expect("rows") {
         batches.push(batch);
     }
+    let (schema, dictionaries) = (reader.schema(), reader.dictionaries());
     for hashed in [false, true] {
         let mut group = criterion.benchmark_group(if hashed { "write, hashed" } else { "write" });
         group.throughput(Throughput::Elements(ROWS));
@@ -189,15 +190,15 @@ fn tables(criterion: &mut Criterion, folder: &Path) {
                     |rows| match hashed {
                         true => {
                             let to = Hashed::new(io::sink());
-                            let mut writer =
-                                create(to, format, Compression::Usual, reader.schema()).expect("a table");
+                            let mut writer = create(to, format, Compression::Usual, schema, dictionaries)
+                                .expect("a table");
                             rows.iter().for_each(|rows| writer.write(rows).expect("written"));
                             black_box(writer.finish().and_then(Hashed::finish).expect("written"));
                         }
                         false => {
                             let to = io::BufWriter::with_capacity(1 << 18, io::sink());
-                            let mut writer =
-                                create(to, format, Compression::Usual, reader.schema()).expect("a table");
+                            let mut writer = create(to, format, Compression::Usual, schema, dictionaries)
+                                .expect("a table");
                             rows.iter().for_each(|rows| writer.write(rows).expect("written"));
                             black_box(writer.finish().expect("written"));
                         }

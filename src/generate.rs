@@ -13,7 +13,7 @@ use crate::pipeline::PipelineError;
 use crate::publish::{Existing, Staged};
 use crate::rewrap::nonce_generator;
 use crate::stop::Stop;
-use crate::table::{self, Compression, FileFacts, Format, Hashed, TableRows, TextBuilder};
+use crate::table::{self, Compression, Dictionaries, FileFacts, Format, Hashed, TableRows, TextBuilder};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field as Column, Schema, SchemaRef};
 use p256::pkcs8::{EncodePrivateKey as _, EncodePublicKey as _, LineEnding};
@@ -119,7 +119,8 @@ impl Generation<'_> {
         let fail = |source| PipelineError::Write { file: name.to_owned(), source };
         let hashed = Hashed::new(to);
         let digest = hashed.digest().clone();
-        let mut writer = table::create(hashed, self.format, self.compression, &schema).map_err(fail)?;
+        let mut writer = table::create(hashed, self.format, self.compression, &schema, Dictionaries::Varying)
+            .map_err(fail)?;
         let pool = key_pool(self.seed);
         let mut next = 0;
         ordered_map(

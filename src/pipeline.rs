@@ -22,8 +22,8 @@ use crate::signature::SignatureError;
 use crate::signer::Signer;
 use crate::stop::Stop;
 use crate::table::{
-    self, Compression, FileFacts, Format, Input, OpenOptions, RunningDigest, TableError, TableReader,
-    UniqueIds,
+    self, Compression, Dictionaries, FileFacts, Format, Input, OpenOptions, RunningDigest, TableError,
+    TableReader, UniqueIds,
 };
 use arrow::array::RecordBatch;
 use batch::Done;
@@ -173,7 +173,7 @@ impl Job<'_> {
 
         let mut source = ExportReader::open(&self.input, self.input_format, &self.stop)?;
         let columns = Columns::of(source.reader.schema()).map_err(|e| source.fail(e))?;
-        let mut output = Output::begin(self, &columns)?;
+        let mut output = Output::begin(self, &columns, source.reader.dictionaries())?;
         let scope: Option<Scope> = self.scope.as_ref().map(|s| s.iter().cloned().map(OrgIdText).collect());
         let budget = SealBudget::new(SEALS_MAX);
         let mut total = Total::new(self, input_manifest.as_ref());
@@ -370,7 +370,7 @@ struct Output {
 }
 
 impl Output {
-    fn begin(job: &Job<'_>, columns: &Columns) -> Result<Output, PipelineError> {
+    fn begin(job: &Job<'_>, columns: &Columns, dictionaries: Dictionaries) -> Result<Output, PipelineError> {
         let (name, sink) = match &job.output {
             Destination::DryRun => return Ok(Output { name: String::new(), writer: None, digest: None }),
             Destination::File(path) => (path.display().to_string(), Sink::File(Staged::create(path)?)),
@@ -379,7 +379,8 @@ impl Output {
         };
         let hashed = Hashed::new(sink);
         let digest = hashed.digest().clone();
-        let writer = table::create(hashed, job.output_format, job.compression, columns.schema())
+        let (format, schema) = (job.output_format, columns.schema());
+        let writer = table::create(hashed, format, job.compression, schema, dictionaries)
             .map_err(|source| PipelineError::Write { file: name.clone(), source })?;
         Ok(Output { name, writer: Some(writer), digest: Some(digest) })
     }

@@ -62,10 +62,25 @@ pub const ROW_BYTES_MAX: usize = 128 << 20;
 /// Columns a table may have; PostgreSQL's own limit is 1,600.
 const COLUMNS_MAX: usize = 4096;
 
+/// What is known of a table's dictionaries before its first batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dictionaries {
+    /// A column has one, the same in every batch, and all together are small enough to be written as
+    /// they are.
+    Fixed,
+    /// Nothing: any batch may have its own.
+    Varying,
+}
+
 /// A table that is read once, from its first row to its last.
 pub trait TableReader: Send {
     /// The columns, in the file's order.
     fn schema(&self) -> &SchemaRef;
+
+    /// What is known of the dictionaries of its columns.
+    fn dictionaries(&self) -> Dictionaries {
+        Dictionaries::Varying
+    }
 
     /// The next batch, never empty; `None` at the end of the table.
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError>;

@@ -6,7 +6,8 @@
 
 use rekek::row::{Field, Sha256Digest};
 use rekek::table::{
-    self, BATCH_ROWS, Compression, Format, Input, Layout, OpenOptions, TableError, TableRows, Text,
+    self, BATCH_ROWS, Compression, Dictionaries, Format, Input, Layout, OpenOptions, TableError, TableRows,
+    Text,
 };
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,8 @@ fn read(path: &Path) -> Result<Table, TableError> {
 
 fn write(table: &Table, format: Format) -> tempfile::NamedTempFile {
     let mut file = tempfile::Builder::new().suffix(&format!(".{}", format.name())).tempfile().unwrap();
-    let mut writer = table::create(Vec::new(), format, Compression::Usual, &table.schema).unwrap();
+    let mut writer =
+        table::create(Vec::new(), format, Compression::Usual, &table.schema, Dictionaries::Varying).unwrap();
     for batch in &table.batches {
         writer.write(&Vouched(batch)).unwrap();
     }

@@ -4,7 +4,7 @@
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
-use rekek::table::{self, Compression, Format, Input, OpenOptions, TableRows};
+use rekek::table::{self, Compression, Dictionaries, Format, Input, OpenOptions, TableRows};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -54,8 +54,8 @@ fn a_table_of_hundreds_of_megabytes_takes_tens_of_them() {
         (Format::Parquet, Compression::Snappy),
     ] {
         let path = folder.path().join(format!("{compression:?}.{}", format.name()));
-        let mut writer =
-            table::create(File::create(&path).unwrap(), format, compression, &batch.schema()).unwrap();
+        let (to, schema) = (File::create(&path).unwrap(), batch.schema());
+        let mut writer = table::create(to, format, compression, &schema, Dictionaries::Varying).unwrap();
         for _ in 0..BATCHES {
             writer.write(&Vouched(&batch)).unwrap();
         }

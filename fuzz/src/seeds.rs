@@ -10,7 +10,7 @@ use arrow::array::{
 use arrow::datatypes::{Field as Column, Int8Type, Int32Type, Schema};
 use base64::Engine as _;
 use rekek::envelope::{self, Scratch};
-use rekek::table::{self, Compression, Format, TableRows};
+use rekek::table::{self, Compression, Dictionaries, Format, TableRows};
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -164,7 +164,9 @@ fn tables() -> io::Result<Vec<Table>> {
                 for compression in
                     [Compression::None, Compression::Snappy, Compression::Lz4, Compression::Zstd]
                 {
-                    let Ok(mut writer) = table::create(Vec::new(), format, compression, &schema) else {
+                    let Ok(mut writer) =
+                        table::create(Vec::new(), format, compression, &schema, Dictionaries::Varying)
+                    else {
                         continue;
                     };
                     if writer.write(&Rows(&batch)).is_err()
@@ -176,7 +178,8 @@ fn tables() -> io::Result<Vec<Table>> {
                     // The second batch repeats an id: only what has one batch comes through.
                     out.push((format!("{type_name}-{others}-{compression:?}-twice"), format, bytes));
                     let mut writer =
-                        table::create(Vec::new(), format, compression, &schema).map_err(io::Error::other)?;
+                        table::create(Vec::new(), format, compression, &schema, Dictionaries::Varying)
+                            .map_err(io::Error::other)?;
                     writer.write(&Rows(&batch)).map_err(io::Error::other)?;
                     let bytes = writer.finish().map_err(io::Error::other)?;
                     out.push((format!("{type_name}-{others}-{compression:?}"), format, bytes));

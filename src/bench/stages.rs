@@ -122,7 +122,8 @@ impl StageTimes {
         let columns = Columns::of(reader.schema()).map_err(cannot_read)?;
         let new_layout = Layout::of(columns.schema()).map_err(cannot_read)?;
         let to = BufWriter::with_capacity(BLOCK, Counted(0));
-        let mut writer = create(to, *format, Compression::Usual, columns.schema()).map_err(cannot_write)?;
+        let mut writer = create(to, *format, Compression::Usual, columns.schema(), reader.dictionaries())
+            .map_err(cannot_write)?;
 
         let budget = SealBudget::new(SEALS_MAX);
         let rewrapper = |target: usize, signing_keys| {

@@ -12,7 +12,9 @@ use crate::publish::{Existing, Staged};
 use crate::report::ManifestFile;
 use crate::row::{Field, ORGANIZATION_ID, OrgId, Sha256Digest, is_absent};
 use crate::stop::Stop;
-use crate::table::{BATCH_BYTES, BATCH_ROWS, Compression, FileFacts, Format, Hashed, TableRows, create};
+use crate::table::{
+    BATCH_BYTES, BATCH_ROWS, Compression, Dictionaries, FileFacts, Format, Hashed, TableRows, create,
+};
 use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, Field as Column, Schema, SchemaRef};
 use std::collections::BTreeSet;
@@ -213,7 +215,8 @@ fn write_table<W: Write + Send + 'static>(
     };
     let table = |source| SiteError::table(&format!("cannot write {name}"), source);
     let hashed = Hashed::new(target);
-    let mut writer = create(hashed, options.format, Compression::default(), &schema()).map_err(table)?;
+    let mut writer = create(hashed, options.format, Compression::default(), &schema(), Dictionaries::Varying)
+        .map_err(table)?;
     let mut rows = 0;
     let mut sink = |batch: ExportedBatch| {
         rows += batch.0.num_rows() as u64;

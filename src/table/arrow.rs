@@ -14,7 +14,9 @@ use super::leftovers::drop_leftovers;
 use super::slices::Slices;
 use super::source::FileAt;
 use super::types::replaced;
-use super::{COLUMNS_MAX, Compression, FileFacts, TableError, TableReader, TableRows, TableWriter};
+use super::{
+    COLUMNS_MAX, Compression, Dictionaries, FileFacts, TableError, TableReader, TableRows, TableWriter,
+};
 use crate::row::printable;
 use ::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use ::arrow::buffer::Buffer;
@@ -30,6 +32,10 @@ use std::sync::Arc;
 
 /// Bytes that a message may have, in the file and decompressed together. A batch is in memory whole.
 const MESSAGE_BYTES_MAX: u64 = 512 << 20;
+
+/// Bytes that dictionaries may have to count as fixed. Written again, each column has its own, which may
+/// count twice, compressed and decompressed: what is written must not be too large to be read.
+const FIXED_BYTES_MAX: u64 = MESSAGE_BYTES_MAX / 4;
 
 /// Bytes that a message's metadata, or a file's footer, may have.
 const METADATA_BYTES_MAX: u64 = 16 << 20;
@@ -121,6 +127,16 @@ impl Decoder {
         // messages and 5 in the footer.
         let inner = FileDecoder::new(Arc::clone(&schema), MetadataVersion::V1);
         Ok(Decoder { inner, schema, slices: Slices::default(), dictionaries: HashMap::new(), messages: 0 })
+    }
+
+    /// Bytes of the dictionaries, each counted for every column that has it.
+    fn dictionary_bytes_by_column(&self) -> u64 {
+        #[expect(deprecated, reason = "as the decoder finds the columns of a dictionary")]
+        let columns = |id| self.schema.fields_with_dict_id(id).len() as u64;
+        self.dictionaries
+            .iter()
+            .map(|(id, bytes)| bytes.saturating_mul(columns(*id)))
+            .fold(0, u64::saturating_add)
     }
 
     /// Takes the next message: a dictionary, or a record batch, which [`Slices`] then gives out.
@@ -417,6 +433,15 @@ impl TableReader for ArrowFileReader {
         &self.decoder.schema
     }
 
+    /// They have all been read, and none may be replaced.
+    fn dictionaries(&self) -> Dictionaries {
+        if self.decoder.dictionary_bytes_by_column() <= FIXED_BYTES_MAX {
+            Dictionaries::Fixed
+        } else {
+            Dictionaries::Varying
+        }
+    }
+
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError> {
         loop {
             if let Some(batch) = self.decoder.slices.take()? {
@@ -455,14 +480,18 @@ enum Inner<W: Write> {
 impl<W: Write> ArrowWriter<W> {
     /// Begins a file.
     ///
-    /// Its dictionary columns are written as plain values: an IPC file has one dictionary a
-    /// column, and the batches of an input may each have their own.
+    /// An IPC file has one dictionary a column, and it stands before the first batch. Where each
+    /// batch of the input may have its own, dictionary columns are written as plain values.
     pub(super) fn file(
         to: W,
         schema: &SchemaRef,
+        dictionaries: Dictionaries,
         codec: Option<CompressionType>,
     ) -> Result<Self, TableError> {
-        let columns = schema.fields().iter().map(without_dictionary).collect::<Result<Vec<_>, _>>()?;
+        let mut columns = schema.fields().to_vec();
+        if dictionaries == Dictionaries::Varying {
+            columns = columns.iter().map(without_dictionary).collect::<Result<_, _>>()?;
+        }
         let schema = Arc::new(Schema::new_with_metadata(columns, schema.metadata().clone()));
         let writer = FileWriter::try_new_with_options(to, &schema, options(codec)?)
             .map_err(|e| arrow_error("the header", e))?;
@@ -583,9 +612,14 @@ mod tests {
     use super::*;
     use crate::table::Format;
     use crate::table::Hashed;
-    use crate::table::round::{Rows, read, write};
-    use ::arrow::array::StringArray;
-    use ::arrow::datatypes::Metadata;
+    use crate::table::create;
+    use crate::table::round::{Rows, carry, one, read, write};
+    use ::arrow::array::{
+        DictionaryArray, Float64Array, Int64Array, ListArray, MapArray, StringArray, StringViewArray,
+        StructArray, UInt16Array,
+    };
+    use ::arrow::buffer::OffsetBuffer;
+    use ::arrow::datatypes::{Int8Type, Metadata, UInt16Type};
 
     fn table() -> (SchemaRef, RecordBatch) {
         let schema = Arc::new(Schema::new(vec![Column::new("c", DataType::Utf8, true)]));
@@ -678,7 +712,7 @@ mod tests {
         let (schema, batch) = table();
         for format in [Format::Csv, Format::Parquet, Format::Arrow, Format::Arrows] {
             let to = Hashed::new(Broken);
-            let mut writer = crate::table::create(to, format, Compression::Usual, &schema).unwrap();
+            let mut writer = create(to, format, Compression::Usual, &schema, Dictionaries::Varying).unwrap();
             let rows = Rows(batch.clone());
             // What is small stays in a buffer until the end.
             let error =
@@ -689,5 +723,154 @@ mod tests {
                 "{format:?}: {error}"
             );
         }
+    }
+
+    /// How many dictionaries a file has, as its footer tells.
+    fn dictionaries_of(file: &[u8]) -> usize {
+        let length = file.len() - 10;
+        let footer = i32::from_le_bytes(file[length..][..4].try_into().unwrap()) as usize;
+        let footer = ipc::root_as_footer(&file[length - footer..length]).unwrap();
+        footer.dictionaries().map_or(0, |blocks| blocks.len())
+    }
+
+    /// Dictionaries of text, of views, of numbers and of lists with a dictionary in them; at the top
+    /// and within lists, structs and maps; with nulls among the keys and among the values.
+    fn dictionaries(rows: usize) -> RecordBatch {
+        let keys = |n: usize| (0..rows).map(move |i| (i % 7 != 3).then_some(i % n));
+        let small = || keys(3).map(|key| key.map(|key| key as i8)).collect::<::arrow::array::Int8Array>();
+        let wide = || keys(4).map(|key| key.map(|key| key as u16)).collect::<UInt16Array>();
+        let words = || Arc::new(StringArray::from(vec![Some("a"), None, Some("b")]));
+        let text = || Arc::new(DictionaryArray::<Int8Type>::new(small(), words()));
+        let item = |array: &ArrayRef| Arc::new(Column::new("item", array.data_type().clone(), true));
+        let lists = |array: ArrayRef| {
+            let offsets = OffsetBuffer::from_lengths(std::iter::repeat_n(1, array.len()));
+            ListArray::new(item(&array), offsets, array, None)
+        };
+        let views = StringViewArray::from(vec!["a view that is not inlined", "b", "b", ""]);
+        let floats = Float64Array::from(vec![f64::NAN, -0.0, 0.0, 1.0]);
+        let structs = || {
+            let value: ArrayRef = text();
+            let key: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows as i64));
+            let columns = [("key", key, false), ("value", value, true)];
+            let columns = columns.map(|(name, array, nullable)| {
+                (Arc::new(Column::new(name, array.data_type().clone(), nullable)), array)
+            });
+            StructArray::from(columns.to_vec())
+        };
+        let entries = Arc::new(Column::new("entries", structs().data_type().clone(), false));
+        let each = OffsetBuffer::from_lengths(std::iter::repeat_n(1, rows));
+        let inner = DictionaryArray::<Int8Type>::new(vec![0, 1, 2, 0].into(), words());
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("text", text()),
+            ("views", Arc::new(DictionaryArray::<UInt16Type>::new(wide(), Arc::new(views)))),
+            ("floats", Arc::new(DictionaryArray::<UInt16Type>::new(wide(), Arc::new(floats)))),
+            ("list", Arc::new(lists(text()))),
+            ("struct", Arc::new(structs())),
+            ("map", Arc::new(MapArray::new(entries, each, structs(), None, false))),
+            ("lists", Arc::new(DictionaryArray::<UInt16Type>::new(wide(), Arc::new(lists(Arc::new(inner)))))),
+            (
+                "empty",
+                Arc::new(DictionaryArray::<Int8Type>::new(
+                    vec![None; rows].into(),
+                    Arc::new(words().slice(0, 0)),
+                )),
+            ),
+        ];
+        let fields = columns.iter().enumerate().map(|(i, (name, array))| {
+            let column = Column::new(*name, array.data_type().clone(), true);
+            column.with_dict_is_ordered(i % 2 == 1)
+        });
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        RecordBatch::try_new(schema, columns.into_iter().map(|(_, array)| array).collect()).unwrap()
+    }
+
+    fn by_arrow(options: IpcWriteOptions, schema: &SchemaRef, batches: &[RecordBatch]) -> Vec<u8> {
+        let mut writer = FileWriter::try_new_with_options(vec![], schema, options).unwrap();
+        batches.iter().for_each(|batch| writer.write(batch).unwrap());
+        writer.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_file_keeps_the_dictionaries_of_a_file_and_writes_each_once() {
+        let batch = dictionaries(2000);
+        let schema = batch.schema();
+        let ordered = |schema: &SchemaRef| {
+            schema.fields().iter().map(|column| column.dict_is_ordered()).collect::<Vec<_>>()
+        };
+        let parts: Vec<_> = (0..4).map(|i| batch.slice(i * 500, 500)).collect();
+        for input in [&[][..], std::slice::from_ref(&batch), &parts] {
+            let expected = one(&schema, input);
+            let bytes = by_arrow(IpcWriteOptions::default(), &schema, input);
+            for compression in [Compression::Usual, Compression::Lz4, Compression::Zstd] {
+                let once = carry(Format::Arrow, &bytes, Format::Arrow, compression).unwrap();
+                let twice = carry(Format::Arrow, &once, Format::Arrow, compression).unwrap();
+                for output in [once, twice] {
+                    let (read_schema, batches) = read(Format::Arrow, &output).unwrap();
+                    assert_eq!(read_schema, schema);
+                    // Equality leaves that out.
+                    assert_eq!(ordered(&read_schema), ordered(&schema));
+                    assert_eq!(one(&schema, &batches), expected);
+                    assert_eq!(batches.len() >= 4, !input.is_empty());
+                    assert_eq!(dictionaries_of(&output), if input.is_empty() { 0 } else { 9 });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_dictionary_that_grows_within_a_file_is_kept_as_the_whole_of_it() {
+        let batch = |words: &[&str], keys: &[i8]| {
+            let words = StringArray::from(words.to_vec());
+            let array = DictionaryArray::<Int8Type>::new(keys.to_vec().into(), Arc::new(words));
+            let schema = Schema::new(vec![Column::new("c", array.data_type().clone(), true)]);
+            RecordBatch::try_new(Arc::new(schema), vec![Arc::new(array)]).unwrap()
+        };
+        let batches = [batch(&["a"], &[0, 0]), batch(&["a", "b"], &[1, 0]), batch(&["a", "b", "c"], &[2])];
+        let schema = batches[0].schema();
+        let options = IpcWriteOptions::default().with_dictionary_handling(DictionaryHandling::Delta);
+        let grown = by_arrow(options, &schema, &batches);
+        assert_eq!(dictionaries_of(&grown), 3);
+        let output = carry(Format::Arrow, &grown, Format::Arrow, Compression::Usual).unwrap();
+        assert_eq!(dictionaries_of(&output), 1);
+        let (read_schema, read_batches) = read(Format::Arrow, &output).unwrap();
+        assert_eq!(one(&read_schema, &read_batches), one(&schema, &batches));
+        assert_eq!(read_batches[0].column(0).as_any_dictionary().values().len(), 3);
+    }
+
+    #[test]
+    fn what_was_known_of_no_dictionary_beforehand_becomes_plain() {
+        let batch = dictionaries(10).project(&[0, 2, 3, 4]).unwrap();
+        let schema = batch.schema();
+        for format in [Format::Arrows, Format::Parquet] {
+            let bytes = write(format, Compression::Usual, &schema, std::slice::from_ref(&batch)).unwrap();
+            let output = carry(format, &bytes, Format::Arrow, Compression::Usual).unwrap();
+            let (read_schema, _) = read(Format::Arrow, &output).unwrap();
+            let types = format!("{read_schema:?}");
+            assert!(!types.contains("Dictionary"), "{format:?}: {types}");
+        }
+    }
+
+    /// Written again, the columns would have a copy each.
+    #[test]
+    fn a_dictionary_counts_for_every_column_that_has_it() {
+        let batch = dictionaries(10).project(&[0]).unwrap();
+        let bytes =
+            write(Format::Arrows, Compression::Usual, &batch.schema(), std::slice::from_ref(&batch)).unwrap();
+        let dictionary = || {
+            let mut input = HashedRead::new(
+                Box::new(io::Cursor::new(bytes.clone())) as Box<dyn Read + Send>,
+                RunningDigest::default(),
+            );
+            next_message(&mut input).unwrap();
+            next_message(&mut input).unwrap().unwrap()
+        };
+        let [once, thrice] = [1, 3].map(|columns| {
+            let columns = vec![batch.schema().field(0).clone(); columns];
+            let mut decoder = Decoder::new(Arc::new(Schema::new(columns))).unwrap();
+            decoder.message(dictionary()).unwrap();
+            decoder.dictionary_bytes_by_column()
+        });
+        assert!(once > 0);
+        assert_eq!(thrice, once * 3);
     }
 }

@@ -4,7 +4,7 @@
 //! it ([`GuardedReader`], [`GuardedWriter`]). It never lets a panic out, and never passes on more of
 //! a message than a line.
 
-use super::{FileFacts, RunningDigest, TableError, TableReader, TableRows, TableWriter};
+use super::{Dictionaries, FileFacts, RunningDigest, TableError, TableReader, TableRows, TableWriter};
 use crate::caught::caught;
 use ::arrow::array::RecordBatch;
 use ::arrow::datatypes::SchemaRef;
@@ -19,7 +19,8 @@ pub(super) fn guarded_reader<R: TableReader + 'static>(
 ) -> Result<Box<dyn TableReader>, TableError> {
     let inner: Box<dyn TableReader> = Box::new(caught(open).unwrap_or_else(|| Err(malformed(format)))?);
     let (schema, digest) = (inner.schema().clone(), inner.digest().clone());
-    Ok(Box::new(GuardedReader { format, schema, digest, inner: Some(inner) }))
+    let dictionaries = inner.dictionaries();
+    Ok(Box::new(GuardedReader { format, schema, dictionaries, digest, inner: Some(inner) }))
 }
 
 fn malformed(format: &str) -> TableError {
@@ -30,6 +31,7 @@ fn malformed(format: &str) -> TableError {
 struct GuardedReader {
     format: &'static str,
     schema: SchemaRef,
+    dictionaries: Dictionaries,
     digest: RunningDigest,
     /// Gone once it has panicked.
     inner: Option<Box<dyn TableReader>>,
@@ -51,6 +53,10 @@ impl GuardedReader {
 impl TableReader for GuardedReader {
     fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    fn dictionaries(&self) -> Dictionaries {
+        self.dictionaries
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError> {

@@ -2,7 +2,7 @@
 
 use super::decoder::{guarded_reader, guarded_writer};
 use super::memory::{FromStart, MemoryFile};
-use super::{RunningDigest, TableError, TableReader, TableWriter, arrow, csv, parquet};
+use super::{Dictionaries, RunningDigest, TableError, TableReader, TableWriter, arrow, csv, parquet};
 use crate::stop::Stop;
 use ::arrow::datatypes::SchemaRef;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -201,11 +201,14 @@ pub enum Compression {
 /// Begins a table: writes its header to `to`.
 ///
 /// A column that the format cannot hold, or a compression that it does not have, is refused here.
+/// `dictionaries` is what is known of those of the batches to come: an Arrow file keeps a column's
+/// dictionary only if it is fixed.
 pub fn create<W: Write + Send + 'static>(
     to: W,
     format: Format,
     compression: Compression,
     schema: &SchemaRef,
+    dictionaries: Dictionaries,
 ) -> Result<Box<dyn TableWriter<W>>, TableError> {
     let name = format.name();
     match format {
@@ -219,7 +222,8 @@ pub fn create<W: Write + Send + 'static>(
             guarded_writer(name, || parquet::ParquetWriter::new(to, schema, parquet::codec(compression)))
         }
         Format::Arrow => {
-            guarded_writer(name, || arrow::ArrowWriter::file(to, schema, arrow::codec(compression)?))
+            let begin = || arrow::ArrowWriter::file(to, schema, dictionaries, arrow::codec(compression)?);
+            guarded_writer(name, begin)
         }
         Format::Arrows => {
             guarded_writer(name, || arrow::ArrowWriter::stream(to, schema, arrow::codec(compression)?))

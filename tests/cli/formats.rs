@@ -35,7 +35,7 @@ fn any_input_goes_to_any_output_and_is_verified_against_it() {
 #[test]
 fn columns_that_are_no_text_are_verified_too() {
     use arrow::array::*;
-    use arrow::datatypes::Int32Type;
+    use arrow::datatypes::{DataType, Int32Type};
     use std::sync::Arc;
     let site = Site::sample();
     site.rekek("rewrap export.csv -o text.arrow --secrets secrets.json --to kv2").good();
@@ -86,6 +86,30 @@ fn columns_that_are_no_text_are_verified_too() {
             let report = site.rekek(line).json();
             assert_eq!(report["checks"]["other_columns"]["findings"], 1, "{name}");
         }
+    }
+
+    // From an Arrow file to another a dictionary stays one, at any depth; but the ciphertext's does not.
+    let coded = |array: &ArrayRef| {
+        let kind = DataType::Dictionary(Box::new(DataType::Int16), Box::new(DataType::Utf8));
+        arrow::compute::cast(array, &kind).unwrap()
+    };
+    let nested = StructArray::try_from(vec![("note", coded(text.column(0)))]).unwrap();
+    let all = schema.fields().iter().map(|f| f.name().clone()).zip(text.columns().iter().map(coded));
+    let all = all.chain([("nested".to_owned(), Arc::new(nested) as ArrayRef)]);
+    let coded = RecordBatch::try_from_iter_with_nullable(all.map(|(name, column)| (name, column, true)));
+    let coded = coded.unwrap();
+    let file = std::fs::File::create(site.path("coded.arrow")).unwrap();
+    let mut writer = arrow::ipc::writer::FileWriter::try_new(file, &coded.schema()).unwrap();
+    writer.write(&coded).unwrap();
+    writer.finish().unwrap();
+    site.rekek("rewrap coded.arrow -o kept.arrow --secrets secrets.json --to kv3").good();
+    site.rekek("verify kept.arrow --source coded.arrow --secrets secrets.json").good();
+    let file = std::fs::File::open(site.path("kept.arrow")).unwrap();
+    let kept = arrow::ipc::reader::FileReader::try_new(file, None).unwrap().schema();
+    for (column, before) in kept.fields().iter().zip(coded.schema().fields()) {
+        let ciphertext = column.name().starts_with("encrypted_");
+        let expected = if ciphertext { &DataType::Utf8 } else { before.data_type() };
+        assert_eq!(column.data_type(), expected, "{}", column.name());
     }
 
     // Text that is run-end encoded becomes plain in Parquet, and has no place in CSV.
