@@ -6,7 +6,7 @@ use crate::census::Census;
 use crate::envelope::{self, Scratch};
 use crate::manifest::{Manifest, TableFile};
 use crate::parallel::ordered_map;
-use crate::pipeline::{ExportReader, PipelineError, row_at};
+use crate::pipeline::{ExportBatch, ExportReader, PipelineError, row_at};
 use crate::report::Failure;
 use crate::row::{Field, KeyId, is_absent, printable_org_id};
 use crate::stop::Stop;
@@ -77,7 +77,7 @@ impl Inspection {
             &self.stop,
             || source.next(),
             || Ok(Scratch::default()),
-            |scratch, (first_row, batch)| {
+            |scratch, ExportBatch { first_row, rows: batch, .. }| {
                 let mut part = Census::new(&self.retired);
                 // Keyed hashes of (key id, nonce).
                 let mut nonces: Vec<(u64, u64)> = Vec::new();

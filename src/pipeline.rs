@@ -173,7 +173,11 @@ impl Job<'_> {
 
         let mut source = ExportReader::open(&self.input, self.input_format, &self.stop)?;
         let columns = Columns::of(source.reader.schema()).map_err(|e| source.fail(e))?;
-        let mut output = Output::begin(self, &columns, source.reader.dictionaries())?;
+        let dictionaries = match &self.scope {
+            Some(_) => Dictionaries::OfOtherRows,
+            None => source.reader.dictionaries(),
+        };
+        let mut output = Output::begin(self, &columns, dictionaries)?;
         let scope: Option<Scope> = self.scope.as_ref().map(|s| s.iter().cloned().map(OrgIdText).collect());
         let budget = SealBudget::new(SEALS_MAX);
         let mut total = Total::new(self, input_manifest.as_ref());
@@ -185,8 +189,8 @@ impl Job<'_> {
             &self.stop,
             || source.next(),
             || Ok(Rewrapper::new(self.keyring, self.target, self.rules, &budget)?),
-            |rewrapper, (first_row, batch)| {
-                batch::rewrap(rewrapper, &columns, scope.as_ref(), self.target, first_row, &batch).map_err(
+            |rewrapper, ExportBatch { first_row, rows, .. }| {
+                batch::rewrap(rewrapper, &columns, scope.as_ref(), self.target, first_row, &rows).map_err(
                     |e| match e {
                         PipelineError::Batch(source) => PipelineError::Read { file: file.clone(), source },
                         other => other,
@@ -317,13 +321,14 @@ impl ExportReader {
 
     /// The next batch with the number of its first row, from 1.
     #[expect(clippy::should_implement_trait, reason = "an Iterator has the Result outside")]
-    pub fn next(&mut self) -> Result<Option<(u64, RecordBatch)>, PipelineError> {
+    pub fn next(&mut self) -> Result<Option<ExportBatch>, PipelineError> {
         self.read().map_err(|e| self.fail(e))
     }
 
-    fn read(&mut self) -> Result<Option<(u64, RecordBatch)>, TableError> {
+    fn read(&mut self) -> Result<Option<ExportBatch>, TableError> {
         let Some(batch) = self.reader.next_batch()? else { return Ok(None) };
-        let first = self.rows + 1;
+        let bytes = table::bytes_of_batch(&batch).max(self.reader.bytes_shared());
+        let first_row = self.rows + 1;
         let ids = table::Text::of(batch.column(self.organization_id)).expect("Layout::of checked it");
         for i in 0..batch.num_rows() {
             self.rows += 1;
@@ -334,7 +339,7 @@ impl ExportReader {
                 }
             }
         }
-        Ok(Some((first, batch)))
+        Ok(Some(ExportBatch { first_row, rows: batch, bytes }))
     }
 
     /// The file's digest, for whoever is free to hash.
@@ -349,9 +354,19 @@ impl ExportReader {
     }
 }
 
-impl Item for (u64, RecordBatch) {
+/// Some rows of an export.
+pub struct ExportBatch {
+    /// The number of the first of them, from 1.
+    pub first_row: u64,
+    /// The rows.
+    pub rows: RecordBatch,
+    /// What they keep in memory, or what they and those that follow them keep together.
+    bytes: usize,
+}
+
+impl Item for ExportBatch {
     fn bytes(&self) -> usize {
-        table::bytes_of_batch(&self.1)
+        self.bytes
     }
 }
 

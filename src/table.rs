@@ -70,6 +70,9 @@ pub enum Dictionaries {
     Fixed,
     /// Nothing: any batch may have its own.
     Varying,
+    /// They have values of rows that are left out, which must not get into what is written. (The same
+    /// holds for the buffers of views.)
+    OfOtherRows,
 }
 
 /// A table that is read once, from its first row to its last.
@@ -84,6 +87,12 @@ pub trait TableReader: Send {
 
     /// The next batch, never empty; `None` at the end of the table.
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, TableError>;
+
+    /// Bytes that came into memory for the batch before and for those that follow it, and stay there
+    /// until all of them are gone. Each is told once; 0 where a batch has its memory for itself.
+    fn bytes_shared(&mut self) -> usize {
+        0
+    }
 
     /// The digest of the file, on its way.
     fn digest(&self) -> &RunningDigest;

@@ -11,7 +11,7 @@ use crate::envelope::independent::{self, OwnedEnvelope};
 use crate::keyring::Keyring;
 use crate::manifest::{Manifest, TableFile};
 use crate::parallel::ordered_map;
-use crate::pipeline::{ExportReader, OrgIdText, PipelineError, Scope};
+use crate::pipeline::{ExportBatch, ExportReader, OrgIdText, PipelineError, Scope};
 use crate::report::{LISTED_MAX, SignatureFile};
 use crate::row::{Field, KeyId, OrgId, SourceDigest, is_absent, printable, printable_org_id};
 use crate::secret::{Plaintext, wipe_stack};
@@ -193,8 +193,9 @@ impl Verification<'_> {
                     &self.stop,
                     || output.next(),
                     || Ok(Opener::default()),
-                    |opener, (first, batch)| {
-                        let part = self.guarded(first, || self.alone(opener, &ours, target, first, &batch));
+                    |opener, ExportBatch { first_row, rows, .. }| {
+                        let part =
+                            self.guarded(first_row, || self.alone(opener, &ours, target, first_row, &rows));
                         opener.rest();
                         part
                     },

@@ -13,12 +13,12 @@ use super::digest::{FileDigest, HashedRead, RunningDigest};
 use super::leftovers::drop_leftovers;
 use super::slices::Slices;
 use super::source::FileAt;
-use super::types::replaced;
+use super::types::{replaced, replaced_type};
 use super::{
     COLUMNS_MAX, Compression, Dictionaries, FileFacts, TableError, TableReader, TableRows, TableWriter,
 };
-use crate::row::printable;
-use ::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use crate::row::{Field, printable};
+use ::arrow::array::{Array, ArrayRef, AsArray, MutableArrayData, RecordBatch, make_array};
 use ::arrow::buffer::Buffer;
 use ::arrow::compute::{CastOptions, can_cast_types, cast_with_options};
 use ::arrow::datatypes::{DataType, Field as Column, FieldRef, Schema, SchemaRef};
@@ -113,6 +113,8 @@ struct Decoder {
     dictionaries: HashMap<i64, u64>,
     /// Messages decoded, to say where one was wrong.
     messages: u64,
+    /// Bytes of the batch decoded last, until they are told.
+    bytes_shared: usize,
 }
 
 impl Decoder {
@@ -126,13 +128,24 @@ impl Decoder {
         // V1 stands for "whatever each message says": pyarrow asked for version 4 writes it in the
         // messages and 5 in the footer.
         let inner = FileDecoder::new(Arc::clone(&schema), MetadataVersion::V1);
-        Ok(Decoder { inner, schema, slices: Slices::default(), dictionaries: HashMap::new(), messages: 0 })
+        Ok(Decoder {
+            inner,
+            schema,
+            slices: Slices::default(),
+            dictionaries: HashMap::new(),
+            messages: 0,
+            bytes_shared: 0,
+        })
     }
 
-    /// Bytes of the dictionaries, each counted for every column that has it.
+    /// Bytes of the dictionaries, each counted for every column that has it. (Those of the ciphertext
+    /// columns are not written in any case.)
     fn dictionary_bytes_by_column(&self) -> u64 {
+        let is_ciphertext = |column: &Column| Field::ALL.iter().any(|f| f.column() == column.name());
+        let others = self.schema.fields().iter().filter(|column| !is_ciphertext(column));
+        let others = Schema::new(others.cloned().collect::<Vec<_>>());
         #[expect(deprecated, reason = "as the decoder finds the columns of a dictionary")]
-        let columns = |id| self.schema.fields_with_dict_id(id).len() as u64;
+        let columns = |id| others.fields_with_dict_id(id).len() as u64;
         self.dictionaries
             .iter()
             .map(|(id, bytes)| bytes.saturating_mul(columns(*id)))
@@ -151,7 +164,8 @@ impl Decoder {
         match header.header_type() {
             MessageHeader::RecordBatch => {
                 let batch = header.header_as_record_batch();
-                check_batch(&batch.ok_or_else(|| malformed("an empty message"))?, body)?;
+                let bytes = check_batch(&batch.ok_or_else(|| malformed("an empty message"))?, body)?;
+                self.bytes_shared = bytes as usize;
                 let batch = self.inner.read_record_batch(&block, &whole).map_err(fail)?;
                 self.slices.put(batch.ok_or_else(|| malformed("an empty message"))?);
             }
@@ -457,6 +471,10 @@ impl TableReader for ArrowFileReader {
         }
     }
 
+    fn bytes_shared(&mut self) -> usize {
+        std::mem::take(&mut self.decoder.bytes_shared)
+    }
+
     fn digest(&self) -> &RunningDigest {
         self.digest.digest()
     }
@@ -480,19 +498,19 @@ enum Inner<W: Write> {
 impl<W: Write> ArrowWriter<W> {
     /// Begins a file.
     ///
-    /// An IPC file has one dictionary a column, and it stands before the first batch. Where each
-    /// batch of the input may have its own, dictionary columns are written as plain values.
+    /// An IPC file has one dictionary a column, and it stands before the first batch. Where they are not
+    /// fixed, dictionary columns are written as plain values.
     pub(super) fn file(
         to: W,
         schema: &SchemaRef,
         dictionaries: Dictionaries,
         codec: Option<CompressionType>,
     ) -> Result<Self, TableError> {
-        let mut columns = schema.fields().to_vec();
-        if dictionaries == Dictionaries::Varying {
-            columns = columns.iter().map(without_dictionary).collect::<Result<_, _>>()?;
-        }
-        let schema = Arc::new(Schema::new_with_metadata(columns, schema.metadata().clone()));
+        let schema = match dictionaries {
+            Dictionaries::Fixed => Arc::clone(schema),
+            Dictionaries::Varying => in_plain(schema, &without_dictionary)?,
+            Dictionaries::OfOtherRows => in_plain(schema, &standing_for_itself)?,
+        };
         let writer = FileWriter::try_new_with_options(to, &schema, options(codec)?)
             .map_err(|e| arrow_error("the header", e))?;
         Ok(ArrowWriter { inner: Inner::File(writer), schema })
@@ -502,12 +520,17 @@ impl<W: Write> ArrowWriter<W> {
     pub(super) fn stream(
         to: W,
         schema: &SchemaRef,
+        dictionaries: Dictionaries,
         codec: Option<CompressionType>,
     ) -> Result<Self, TableError> {
+        let schema = match dictionaries {
+            Dictionaries::Fixed | Dictionaries::Varying => Arc::clone(schema),
+            Dictionaries::OfOtherRows => in_plain(schema, &standing_for_itself)?,
+        };
         let options = options(codec)?.with_dictionary_handling(DictionaryHandling::Delta);
-        let writer = StreamWriter::try_new_with_options(to, schema, options)
+        let writer = StreamWriter::try_new_with_options(to, &schema, options)
             .map_err(|e| arrow_error("the header", e))?;
-        Ok(ArrowWriter { inner: Inner::Stream(writer), schema: Arc::clone(schema) })
+        Ok(ArrowWriter { inner: Inner::Stream(writer), schema })
     }
 }
 
@@ -530,20 +553,40 @@ pub(super) fn codec(compression: Compression) -> Result<Option<CompressionType>,
     }
 }
 
-/// The column without dictionaries, at any depth.
-fn without_dictionary(column: &FieldRef) -> Result<FieldRef, TableError> {
-    let plain = replaced(column, &|data_type| match data_type {
-        DataType::Dictionary(_, values) => Some(values.as_ref().clone()),
-        _ => None,
-    });
-    if !can_cast_types(column.data_type(), plain.data_type()) {
-        return Err(TableError::Table(format!(
-            "an Arrow file cannot hold the column {}, which is {}; an Arrow stream (arrows) can",
+/// The schema with other types in place of some, at any depth.
+fn in_plain(
+    schema: &Schema,
+    replace: &impl Fn(&DataType) -> Option<DataType>,
+) -> Result<SchemaRef, TableError> {
+    let plain = |column: &FieldRef| {
+        let plain = replaced(column, replace);
+        if can_cast_types(column.data_type(), plain.data_type()) {
+            return Ok(plain);
+        }
+        Err(TableError::Table(format!(
+            "an Arrow file cannot hold the column {}, which is {}; an Arrow stream (arrows) of all organizations can",
             printable(column.name()),
             column.data_type()
-        )));
+        )))
+    };
+    let columns = schema.fields().iter().map(plain).collect::<Result<Vec<_>, _>>()?;
+    Ok(Arc::new(Schema::new_with_metadata(columns, schema.metadata().clone())))
+}
+
+fn without_dictionary(data_type: &DataType) -> Option<DataType> {
+    match data_type {
+        DataType::Dictionary(_, values) => Some(values.as_ref().clone()),
+        _ => None,
     }
-    Ok(plain)
+}
+
+/// Without what has values that no row refers to: dictionaries, and the buffers of views.
+fn standing_for_itself(data_type: &DataType) -> Option<DataType> {
+    match data_type {
+        DataType::Utf8View => Some(DataType::Utf8),
+        DataType::BinaryView => Some(DataType::Binary),
+        other => without_dictionary(other),
+    }
 }
 
 impl<W: Write + Send> TableWriter<W> for ArrowWriter<W> {
@@ -603,6 +646,14 @@ fn standing_alone(array: &ArrayRef, column: &Column) -> Result<ArrayRef, TableEr
                 Arc::clone(array)
             }
         }
+        // The writer keeps the first array with a dictionary until the end, to know the dictionary again.
+        // What it keeps must not be a view of a whole message: the keys are copied, the values shared.
+        other if replaced_type(other, &without_dictionary) != *other => {
+            let data = array.to_data();
+            let mut copy = MutableArrayData::new(vec![&data], false, data.len());
+            copy.try_extend(0, 0, data.len()).map_err(|e| arrow_error(&place(), e))?;
+            make_array(copy.freeze())
+        }
         _ => Arc::clone(array),
     })
 }
@@ -651,7 +702,7 @@ mod tests {
     fn a_writer_that_is_dropped_leaves_no_end_marker() {
         let (schema, batch) = table();
         let mut out = vec![];
-        let mut writer = ArrowWriter::stream(&mut out, &schema, None).unwrap();
+        let mut writer = ArrowWriter::stream(&mut out, &schema, Dictionaries::Varying, None).unwrap();
         writer.write(&Rows(batch)).unwrap();
         drop(writer);
         assert!(!out.is_empty() && !out.ends_with(&[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]));
@@ -872,5 +923,42 @@ mod tests {
         });
         assert!(once > 0);
         assert_eq!(thrice, once * 3);
+    }
+
+    /// The whole of it with the first rows, nothing with the others: so no more batches wait in memory
+    /// than there is room for, however few rows of them are in work.
+    #[test]
+    fn what_the_slices_of_a_batch_share_is_told_once() {
+        let batch = dictionaries(2000);
+        let bytes = by_arrow(IpcWriteOptions::default(), &batch.schema(), &[batch.clone(), batch.clone()]);
+        let file = crate::table::round::file(Format::Arrow, &bytes);
+        let mut reader =
+            crate::table::open(&crate::table::Input::File(file.path().into()), &Default::default()).unwrap();
+        let mut told = Vec::new();
+        while let Some(rows) = reader.next_batch().unwrap() {
+            told.push((rows.num_rows(), reader.bytes_shared()));
+        }
+        let whole = told[0].1;
+        assert!(whole > bytes.len() / 4 && whole < bytes.len() / 2, "{whole} of {}", bytes.len());
+        let expected = [(512, whole), (512, 0), (512, 0), (464, 0)];
+        assert_eq!(told, [expected, expected].concat());
+    }
+
+    #[test]
+    fn a_ciphertexts_dictionary_does_not_count() {
+        let batch = dictionaries(10).project(&[0]).unwrap();
+        let bytes_as = |name: &str| {
+            let column = batch.schema().field(0).clone().with_name(name);
+            let batch =
+                RecordBatch::try_new(Arc::new(Schema::new(vec![column])), batch.columns().to_vec()).unwrap();
+            let file = crate::table::round::file(
+                Format::Arrow,
+                &by_arrow(IpcWriteOptions::default(), &batch.schema(), std::slice::from_ref(&batch)),
+            );
+            let (decoder, _) = read_footer(&FileAt::new(File::open(file.path()).unwrap()).unwrap()).unwrap();
+            decoder.dictionary_bytes_by_column()
+        };
+        assert!(bytes_as("note") > 0);
+        assert_eq!(bytes_as(Field::ALL[0].column()), 0);
     }
 }

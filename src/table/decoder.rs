@@ -63,6 +63,10 @@ impl TableReader for GuardedReader {
         self.guarded(|inner| inner.next_batch())
     }
 
+    fn bytes_shared(&mut self) -> usize {
+        self.inner.as_mut().map_or(0, |inner| inner.bytes_shared())
+    }
+
     fn digest(&self) -> &RunningDigest {
         &self.digest
     }

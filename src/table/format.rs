@@ -226,7 +226,8 @@ pub fn create<W: Write + Send + 'static>(
             guarded_writer(name, begin)
         }
         Format::Arrows => {
-            guarded_writer(name, || arrow::ArrowWriter::stream(to, schema, arrow::codec(compression)?))
+            let begin = || arrow::ArrowWriter::stream(to, schema, dictionaries, arrow::codec(compression)?);
+            guarded_writer(name, begin)
         }
     }
 }

@@ -13,7 +13,11 @@ pub(super) fn replaced(column: &FieldRef, replace: &impl Fn(&DataType) -> Option
     Arc::new(Field::clone(column).with_data_type(data_type))
 }
 
-fn replaced_type(data_type: &DataType, replace: &impl Fn(&DataType) -> Option<DataType>) -> DataType {
+/// The same of a type alone.
+pub(super) fn replaced_type(
+    data_type: &DataType,
+    replace: &impl Fn(&DataType) -> Option<DataType>,
+) -> DataType {
     if let Some(other) = replace(data_type) {
         return replaced_type(&other, replace);
     }

@@ -81,7 +81,7 @@ impl<'a> Rows<'a> {
             let batch = match &self.batch {
                 Some((first, batch)) if self.at < batch.num_rows() => (*first, batch),
                 _ => {
-                    self.batch = self.reader.next()?;
+                    self.batch = self.reader.next()?.map(|batch| (batch.first_row, batch.rows));
                     self.batches += 1;
                     self.at = 0;
                     match &self.batch {

@@ -193,3 +193,57 @@ fn an_arrow_stream_goes_through_as_a_filter() {
     let cut = "rekek: cannot read c.arrows: the Arrow stream ends without its end marker: it was cut short\n";
     assert_eq!((run.status, run.stderr.as_str()), (1, cut));
 }
+
+/// An output of some organizations has nothing of the others, also where the input's dictionaries and
+/// views hold the values of all.
+#[test]
+fn some_organizations_take_nothing_of_the_others_with_them() {
+    use arrow::array::*;
+    use arrow::datatypes::DataType;
+    use std::sync::Arc;
+    let site = Site::sample();
+    site.rekek("rewrap export.csv -o text.arrow --secrets secrets.json --to kv2").good();
+    let file = std::fs::File::open(site.path("text.arrow")).unwrap();
+    let text = arrow::ipc::reader::FileReader::try_new(file, None).unwrap().next().unwrap().unwrap();
+    let ids = text.column(0).as_string::<i32>();
+    let selected = ids.value(3).to_owned();
+    let notes: ArrayRef =
+        Arc::new(ids.iter().map(|id| Some(format!("a note about {}", id?))).collect::<StringArray>());
+    let coded = |array: &ArrayRef| {
+        let kind = DataType::Dictionary(Box::new(DataType::Int16), Box::new(DataType::Utf8));
+        arrow::compute::cast(array, &kind).unwrap()
+    };
+    let viewed = |array: &ArrayRef| arrow::compute::cast(array, &DataType::Utf8View).unwrap();
+    let nested: ArrayRef =
+        Arc::new(StructArray::try_from(vec![("coded", coded(&notes)), ("viewed", viewed(&notes))]).unwrap());
+    for form in [&coded as &dyn Fn(&ArrayRef) -> ArrayRef, &viewed] {
+        let names = text.schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
+        let all = names.into_iter().zip(text.columns().iter().map(form));
+        let more = [("note", form(&notes)), ("nested", Arc::clone(&nested))];
+        let all = all.chain(more.map(|(name, column)| (name.to_owned(), column)));
+        let all = all.map(|(name, column)| (name, column, true));
+        let all = RecordBatch::try_from_iter_with_nullable(all).unwrap();
+        let create = |name| std::fs::File::create(site.path(name)).unwrap();
+        let mut file = arrow::ipc::writer::FileWriter::try_new(create("all.arrow"), &all.schema()).unwrap();
+        file.write(&all).unwrap();
+        file.finish().unwrap();
+        let mut stream =
+            arrow::ipc::writer::StreamWriter::try_new(create("all.arrows"), &all.schema()).unwrap();
+        stream.write(&all).unwrap();
+        stream.finish().unwrap();
+        for (from, to) in FORMATS[2..].iter().flat_map(|from| FORMATS[1..].iter().map(move |to| (from, to))) {
+            let line = format!(
+                "rewrap all.{from} -o some.{to} --compression none --secrets secrets.json --to kv3 --org {selected} --force"
+            );
+            site.rekek("keygen kv3 --secrets secrets.json");
+            site.rekek(&line).good();
+            site.rekek(&format!("verify some.{to} --source all.{from} --secrets secrets.json")).good();
+            let bytes = std::fs::read(site.path(&format!("some.{to}"))).unwrap();
+            let has = |what: &str| bytes.windows(what.len()).any(|bytes| bytes == what.as_bytes());
+            assert!(has(&format!("a note about {selected}")), "{from} to {to}");
+            for other in ids.iter().flatten().filter(|id| *id != selected) {
+                assert!(!has(&format!("a note about {other}")), "{from} to {to} has a note about {other}");
+            }
+        }
+    }
+}
