@@ -165,7 +165,7 @@ fn tables() -> io::Result<Vec<Table>> {
                     [Compression::None, Compression::Snappy, Compression::Lz4, Compression::Zstd]
                 {
                     let Ok(mut writer) =
-                        table::create(Vec::new(), format, compression, &schema, Dictionaries::Varying)
+                        table::create(Vec::new(), format, compression, &schema, Dictionaries::Fixed)
                     else {
                         continue;
                     };
@@ -178,7 +178,7 @@ fn tables() -> io::Result<Vec<Table>> {
                     // The second batch repeats an id: only what has one batch comes through.
                     out.push((format!("{type_name}-{others}-{compression:?}-twice"), format, bytes));
                     let mut writer =
-                        table::create(Vec::new(), format, compression, &schema, Dictionaries::Varying)
+                        table::create(Vec::new(), format, compression, &schema, Dictionaries::Fixed)
                             .map_err(io::Error::other)?;
                     writer.write(&Rows(&batch)).map_err(io::Error::other)?;
                     let bytes = writer.finish().map_err(io::Error::other)?;
