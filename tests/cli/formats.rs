@@ -4,6 +4,13 @@ use crate::support::{Site, Table};
 
 const FORMATS: [&str; 4] = ["csv", "parquet", "arrow", "arrows"];
 
+/// The sample, re-wrapped, as the one batch of an Arrow file.
+fn rewrapped(site: &Site) -> arrow::array::RecordBatch {
+    site.rekek("rewrap export.csv -o text.arrow --secrets secrets.json --to kv2").good();
+    let file = std::fs::File::open(site.path("text.arrow")).unwrap();
+    arrow::ipc::reader::FileReader::try_new(file, None).unwrap().next().unwrap().unwrap()
+}
+
 #[test]
 fn any_input_goes_to_any_output_and_is_verified_against_it() {
     let site = Site::sample();
@@ -38,9 +45,7 @@ fn columns_that_are_no_text_are_verified_too() {
     use arrow::datatypes::{DataType, Int32Type};
     use std::sync::Arc;
     let site = Site::sample();
-    site.rekek("rewrap export.csv -o text.arrow --secrets secrets.json --to kv2").good();
-    let file = std::fs::File::open(site.path("text.arrow")).unwrap();
-    let text = arrow::ipc::reader::FileReader::try_new(file, None).unwrap().next().unwrap().unwrap();
+    let text = rewrapped(&site);
     let rows = text.num_rows() as i64;
     let some = |i: i64| (i % 5 > 0).then_some(i * 86_400_000);
     let numbers = || (0..rows).map(some);
@@ -202,9 +207,7 @@ fn some_organizations_take_nothing_of_the_others_with_them() {
     use arrow::datatypes::DataType;
     use std::sync::Arc;
     let site = Site::sample();
-    site.rekek("rewrap export.csv -o text.arrow --secrets secrets.json --to kv2").good();
-    let file = std::fs::File::open(site.path("text.arrow")).unwrap();
-    let text = arrow::ipc::reader::FileReader::try_new(file, None).unwrap().next().unwrap().unwrap();
+    let text = rewrapped(&site);
     let ids = text.column(0).as_string::<i32>();
     let selected = ids.value(3).to_owned();
     let notes: ArrayRef =
