@@ -5,7 +5,10 @@
 
 use super::{BATCH_BYTES, BATCH_ROWS, ROW_BYTES_MAX, TableError};
 use ::arrow::array::{Array, ArrayRef, AsArray, ByteView, OffsetSizeTrait, RecordBatch};
-use ::arrow::datatypes::{BinaryType, ByteArrayType, DataType, LargeBinaryType, LargeUtf8Type, Utf8Type};
+use ::arrow::datatypes::{
+    ArrowNativeType as _, BinaryType, ByteArrayType, DataType, Int16Type, Int32Type, Int64Type,
+    LargeBinaryType, LargeUtf8Type, RunEndIndexType, Utf8Type,
+};
 
 /// What is left of a batch, and how far into the table it is.
 #[derive(Default)]
@@ -86,6 +89,26 @@ fn bytes_of(array: &ArrayRef, from: usize, to: usize) -> usize {
         let (begin, length) = range(list.value_offsets(), from, to);
         bytes_of(list.values(), begin, begin + length)
     }
+    // Ranges of its values may overlap.
+    fn list_view<O: OffsetSizeTrait>(array: &ArrayRef, from: usize, to: usize) -> usize {
+        let list = array.as_list_view::<O>();
+        let place = |row: usize| (list.value_offset(row).as_usize(), list.value_size(row).as_usize());
+        (from..to)
+            .filter(|row| list.is_valid(*row))
+            .map(place)
+            .map(|(begin, length)| bytes_of(list.values(), begin, begin + length))
+            .fold(0, usize::saturating_add)
+    }
+    fn runs<R: RunEndIndexType>(array: &ArrayRef, from: usize, to: usize) -> usize {
+        let slice = array.as_run::<R>().slice(from, to - from);
+        let values = slice.values_slice();
+        let mut begin = 0;
+        let run = |(i, end): (usize, R::Native)| {
+            let rows = end.as_usize() - std::mem::replace(&mut begin, end.as_usize());
+            bytes_of(&values, i, i + 1).saturating_mul(rows)
+        };
+        slice.run_ends().sliced_values().enumerate().map(run).fold(0, usize::saturating_add)
+    }
     let rows = to - from;
     let data_type = array.data_type();
     let values = match data_type {
@@ -122,7 +145,21 @@ fn bytes_of(array: &ArrayRef, from: usize, to: usize) -> usize {
                 valid.map(|(_, key)| bytes_of(values, *key, key + 1)).fold(0, usize::saturating_add)
             }
         }
-        // Fixed widths; and for the rare rest (unions, runs, list views) a guess.
+        DataType::ListView(_) => list_view::<i32>(array, from, to),
+        DataType::LargeListView(_) => list_view::<i64>(array, from, to),
+        DataType::RunEndEncoded(ends, _) => match ends.data_type() {
+            DataType::Int16 => runs::<Int16Type>(array, from, to),
+            DataType::Int32 => runs::<Int32Type>(array, from, to),
+            _ => runs::<Int64Type>(array, from, to),
+        },
+        DataType::Union(_, _) => {
+            let union = array.as_union();
+            (from..to)
+                .map(|row| (union.child(union.type_id(row)), union.value_offset(row)))
+                .map(|(child, at)| 1 + bytes_of(child, at, at + 1))
+                .fold(0, usize::saturating_add)
+        }
+        // Fixed widths, and nulls without any.
         other => rows * other.primitive_width().unwrap_or(1),
     };
     values.saturating_add(rows / 8)
@@ -132,10 +169,10 @@ fn bytes_of(array: &ArrayRef, from: usize, to: usize) -> usize {
 mod tests {
     use super::*;
     use ::arrow::array::{
-        BinaryArray, DictionaryArray, Int64Array, LargeStringArray, ListArray, StringArray, StringViewArray,
-        StructArray,
+        BinaryArray, DictionaryArray, Int64Array, LargeStringArray, ListArray, ListViewArray, RunArray,
+        StringArray, StringViewArray, StructArray, UnionArray,
     };
-    use ::arrow::datatypes::{Field, Int32Type, Schema};
+    use ::arrow::datatypes::{Field, Int32Type, Schema, UnionFields};
     use std::sync::Arc;
 
     fn sizes(columns: Vec<ArrayRef>) -> Vec<usize> {
@@ -166,13 +203,35 @@ mod tests {
         );
         let field = Arc::new(Field::new("x", DataType::Utf8, true));
         let dictionary: DictionaryArray<Int32Type> = values.into_iter().collect();
+        // Of which the first run has four rows.
+        let runs = [Some(&big[..BATCH_BYTES / 3 - 100]), Some("x"), Some(big.as_str())];
         for column in [
             Arc::clone(&text),
             Arc::new(LargeStringArray::from(values.to_vec())),
             Arc::new(StringViewArray::from(values.to_vec())),
             Arc::new(BinaryArray::from_iter(values)),
             Arc::new(dictionary),
-            Arc::new(StructArray::from(vec![(field, text)])),
+            Arc::new(StructArray::from(vec![(field, Arc::clone(&text))])),
+            Arc::new(ListViewArray::new(
+                Arc::new(Field::new("x", DataType::Utf8, true)),
+                vec![0; 6].into(),
+                vec![1, 0, 1, 1, 0, 1].into(),
+                Arc::clone(&text),
+                None,
+            )),
+            Arc::new(
+                RunArray::<Int32Type>::try_new(&vec![4, 5, 6].into(), &StringArray::from(runs.to_vec()))
+                    .unwrap(),
+            ),
+            Arc::new(
+                UnionArray::try_new(
+                    UnionFields::try_new([0], [Field::new("x", DataType::Utf8, true)]).unwrap(),
+                    vec![0; 6].into(),
+                    Some(vec![0, 1, 2, 3, 4, 5].into()),
+                    vec![Arc::clone(&text)],
+                )
+                .unwrap(),
+            ),
         ] {
             assert_eq!(sizes(vec![column]), [3, 3]);
         }

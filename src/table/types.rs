@@ -33,6 +33,10 @@ pub(super) fn replaced_type(
         DataType::FixedSizeList(column, n) => DataType::FixedSizeList(child(column), *n),
         DataType::Map(column, sorted) => DataType::Map(child(column), *sorted),
         DataType::Struct(columns) => DataType::Struct(columns.iter().map(child).collect()),
+        DataType::RunEndEncoded(ends, values) => DataType::RunEndEncoded(Arc::clone(ends), child(values)),
+        DataType::Union(columns, mode) => {
+            DataType::Union(columns.iter().map(|(id, column)| (id, child(column))).collect(), *mode)
+        }
         other => other.clone(),
     }
 }

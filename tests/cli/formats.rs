@@ -204,7 +204,7 @@ fn an_arrow_stream_goes_through_as_a_filter() {
 #[test]
 fn some_organizations_take_nothing_of_the_others_with_them() {
     use arrow::array::*;
-    use arrow::datatypes::DataType;
+    use arrow::datatypes::{DataType, Int32Type};
     use std::sync::Arc;
     let site = Site::sample();
     let text = rewrapped(&site);
@@ -219,10 +219,13 @@ fn some_organizations_take_nothing_of_the_others_with_them() {
     let viewed = |array: &ArrayRef| arrow::compute::cast(array, &DataType::Utf8View).unwrap();
     let nested: ArrayRef =
         Arc::new(StructArray::try_from(vec![("coded", coded(&notes)), ("viewed", viewed(&notes))]).unwrap());
+    let ends = Int32Array::from_iter_values(1..=ids.len() as i32);
+    let runs = RunArray::<Int32Type>::try_new(&ends, &coded(&notes)).unwrap();
     for form in [&coded as &dyn Fn(&ArrayRef) -> ArrayRef, &viewed] {
         let names = text.schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
         let all = names.into_iter().zip(text.columns().iter().map(form));
-        let more = [("note", form(&notes)), ("nested", Arc::clone(&nested))];
+        let runs: ArrayRef = Arc::new(runs.clone());
+        let more = [("note", form(&notes)), ("nested", Arc::clone(&nested)), ("runs", runs)];
         let all = all.chain(more.map(|(name, column)| (name.to_owned(), column)));
         let all = all.map(|(name, column)| (name, column, true));
         let all = RecordBatch::try_from_iter_with_nullable(all).unwrap();
