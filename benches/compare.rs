@@ -9,7 +9,7 @@
 //! - *rekek*: the program from its start to its end, with every digest, the proof, the check of
 //!   signing keys and the manifest.
 //!
-//! The ways take turns, and what is printed is the median of the rounds. The files lie in memory
+//! The ways and the stages take turns, and what is printed is the median of the rounds. The files lie in memory
 //! where the system has a folder for that (`/dev/shm`): a disk's speed is the disk's. The stages
 //! are those of `rekek bench` ([`StageTimes`]), over the same export on one thread. What they sum to,
 //! divided by the threads, nobody can be faster than.
@@ -71,13 +71,11 @@ fn main() {
         rekek(&[&["generate", "-o", text(export)][..], &of[..]].concat());
     }
 
+    let keyring = keyring(&secrets);
     let mut ways = ways(&secrets);
-    for round in 0..rounds {
+    let mut stages = [Format::Csv, Format::Arrow].map(|format| Stages { format, rounds: vec![] });
+    for _ in 0..rounds {
         for way in &mut ways {
-            // One pass of a minute or two tells enough of the slowest.
-            if round > 0 && way.name.starts_with("python") {
-                continue;
-            }
             let output = folder.join(format!("output.{}", way.format.name()));
             let begun = Instant::now();
             (way.run)(&exports[&way.format], &output);
@@ -87,10 +85,13 @@ fn main() {
                 _ = std::fs::remove_file(file);
             }
         }
+        for stages in &mut stages {
+            stages.measure(&exports[&stages.format], &keyring);
+        }
     }
-    report(&mut ways, rows, rounds);
-    for format in [Format::Csv, Format::Arrow] {
-        stages(&exports[&format], format, &secrets, rows, &mut ways);
+    report(&ways, rows, rounds);
+    for stages in &stages {
+        stages.report(rows, &ways);
     }
 }
 
@@ -182,16 +183,22 @@ fn rewrap_plainly(from: &Path, to: &Path, keys: &HashMap<String, [u8; 32]>) {
     writer.flush().expect("written");
 }
 
-fn median(times: &mut [f64]) -> f64 {
+fn median(times: impl IntoIterator<Item = f64>) -> f64 {
+    let mut times: Vec<_> = times.into_iter().collect();
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
 }
 
-fn seconds(ways: &mut [Way], name: &str) -> f64 {
-    median(&mut ways.iter_mut().find(|way| way.name == name).expect("a way").times)
+/// What a way took, round by round.
+fn times<'a>(ways: &'a [Way], name: &str) -> &'a [f64] {
+    &ways.iter().find(|way| way.name == name).expect("a way").times
 }
 
-fn report(ways: &mut [Way], rows: u64, rounds: u64) {
+fn seconds(ways: &[Way], name: &str) -> f64 {
+    median(times(ways, name).iter().copied())
+}
+
+fn report(ways: &[Way], rows: u64, rounds: u64) {
     println!(
         "{rows} generated organizations, {rounds} rounds, envelopes by the tier {}",
         rekek::envelope::Tier::chosen().name()
@@ -199,8 +206,8 @@ fn report(ways: &mut [Way], rows: u64, rounds: u64) {
     println!("{:<40}{:>9}{:>11}{:>11}{:>11}", "", "seconds", "rows/s", "x python", "x plain");
     let python = seconds(ways, "python, CSV to CSV, 2 processes");
     let plain = seconds(ways, "plain Rust, CSV to CSV, 2 threads");
-    for way in ways.iter_mut() {
-        let took = median(&mut way.times);
+    for way in ways {
+        let took = seconds(ways, way.name);
         let speed = rows as f64 / took;
         println!("{:<40}{took:>9.2}{speed:>11.0}{:>10.1}x{:>10.1}x", way.name, python / took, plain / took);
     }
@@ -210,28 +217,47 @@ fn report(ways: &mut [Way], rows: u64, rounds: u64) {
     }
 }
 
-/// Measures the stages over the same export, and holds the whole run against their sum.
-fn stages(export: &Path, format: Format, secrets: &Path, rows: u64, ways: &mut [Way]) {
+fn keyring(secrets: &Path) -> Keyring {
     let mut keyring = Keyring::new();
     keyring.add_secrets("secrets", &std::fs::read(secrets).expect("secrets")).expect("keys");
-    let [source, target] = ["kv1", "kv2"].map(|key| keyring.position(key).expect("a key"));
-    let bytes = export.metadata().expect("a file").len();
-    let subject =
-        Subject { input: Input::File(export.into()), bytes, format, keyring: &keyring, source, target };
-    let times = StageTimes::measure(&subject, &Stop::default(), &mut |_| ()).expect("measured");
+    keyring
+}
 
-    let name = match format {
-        Format::Csv => "CSV to CSV",
-        _ => "Arrow to Arrow",
-    };
-    println!("stages, {name}, ns a row on one thread");
-    let costs = Stage::ALL.map(|stage| (stage.name(), times.nanoseconds_per_row(stage)));
-    let sum = costs.iter().map(|(_, cost)| cost).sum::<f64>();
-    for (stage, cost) in costs.into_iter().chain([("sum", sum)]) {
-        println!("  {stage:<38}{cost:>9.0}");
+/// The stages of a run in one format, in each round.
+struct Stages {
+    format: Format,
+    rounds: Vec<StageTimes>,
+}
+
+impl Stages {
+    fn measure(&mut self, export: &Path, keyring: &Keyring) {
+        let [source, target] = ["kv1", "kv2"].map(|key| keyring.position(key).expect("a key"));
+        let bytes = export.metadata().expect("a file").len();
+        let input = Input::File(export.into());
+        let subject = Subject { input, bytes, format: self.format, keyring, source, target };
+        self.rounds.push(StageTimes::measure(&subject, &Stop::default(), &mut |_| ()).expect("measured"));
     }
-    let bound = sum / THREADS as f64;
-    let whole = seconds(ways, &format!("rekek, {name}, 2 threads")) * 1e9 / rows as f64;
-    println!("  {:<38}{bound:>9.0}", "sum, on 2 threads");
-    println!("  {:<38}{whole:>9.0}{:>7.2} of that", "rekek, 2 threads", whole / bound);
+
+    /// Prints the stages, and holds the whole run of each round against the sum of its stages.
+    fn report(&self, rows: u64, ways: &[Way]) {
+        let name = match self.format {
+            Format::Csv => "CSV to CSV",
+            _ => "Arrow to Arrow",
+        };
+        println!("stages, {name}, ns a row on one thread");
+        for stage in Stage::ALL {
+            let cost = median(self.rounds.iter().map(|round| round.nanoseconds_per_row(stage)));
+            println!("  {:<38}{cost:>9.0}", stage.name());
+        }
+        let bound = |round: &StageTimes| {
+            Stage::ALL.iter().map(|stage| round.nanoseconds_per_row(*stage)).sum::<f64>() / THREADS as f64
+        };
+        let bounds: Vec<_> = self.rounds.iter().map(bound).collect();
+        let run = times(ways, &format!("rekek, {name}, 2 threads"));
+        let run: Vec<_> = run.iter().map(|seconds| seconds * 1e9 / rows as f64).collect();
+        let ratios: Vec<_> = run.iter().zip(&bounds).map(|(run, bound)| run / bound).collect();
+        let each = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect::<Vec<_>>().join(", ");
+        println!("  {:<38}{:>9.0}", "their sum, on 2 threads", median(bounds));
+        println!("  {:<38}{:>9.0}{:>7.2} of that ({each})", "rekek, 2 threads", median(run), median(ratios));
+    }
 }

@@ -18,10 +18,10 @@ use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Results that may wait for their turn. Where the sink is long at one item (Parquet: a row group is
-/// written and hashed), the other threads work on meanwhile: with 4 in place of 16, two threads were
-/// 1.6 times as fast as one in place of 1.9, and CSV lost a tenth (docs/performance.md).
+/// written and hashed), the other threads work on meanwhile: 4 are too few, more than 8 bring nothing
+/// but memory (docs/performance.md).
 fn ahead(threads: usize) -> usize {
-    (2 * threads).max(16)
+    (2 * threads).max(8)
 }
 
 /// Bytes of items that may be in work or wait for their turn, unless it is one item alone; what comes

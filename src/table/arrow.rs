@@ -43,6 +43,10 @@ const METADATA_BYTES_MAX: u64 = 16 << 20;
 /// Bytes allocated for a stream's message before any of them has arrived.
 const UNSEEN_BYTES: usize = 16 << 20;
 
+/// Batches that a file may have. Its footer has an entry of 24 bytes for each, and must not be too large to
+/// be read; batches are cut small where a dictionary has large values.
+const FILE_BATCHES_MAX: usize = 1 << 18;
+
 const CONTINUATION: [u8; 4] = [0xff; 4];
 const MAGIC: &[u8; 6] = b"ARROW1";
 
@@ -492,7 +496,8 @@ pub(super) struct ArrowWriter<W: Write> {
 }
 
 enum Inner<W: Write> {
-    File(FileWriter<W>),
+    /// With the number of batches that it still may have.
+    File(FileWriter<W>, usize),
     Stream(StreamWriter<W>),
 }
 
@@ -520,7 +525,7 @@ impl<W: Write> ArrowWriter<W> {
         };
         let writer = FileWriter::try_new_with_options(to, &schema, options(codec)?)
             .map_err(|e| arrow_error("the header", e))?;
-        Ok(ArrowWriter { inner: Inner::File(writer), schema, dictionaries })
+        Ok(ArrowWriter { inner: Inner::File(writer, FILE_BATCHES_MAX), schema, dictionaries })
     }
 
     /// Begins a stream. A dictionary that changes is written again, or what was added to it.
@@ -624,7 +629,14 @@ impl<W: Write + Send> TableWriter<W> for ArrowWriter<W> {
         let columns = columns.map(standing_alone).collect::<Result<_, _>>()?;
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(fail)?;
         match &mut self.inner {
-            Inner::File(writer) => writer.write(&batch).map_err(fail),
+            Inner::File(_, 0) => Err(TableError::Table(format!(
+                "an Arrow file of more than {FILE_BATCHES_MAX} batches could not be read again; \
+                 an Arrow stream (arrows) can"
+            ))),
+            Inner::File(writer, left) => {
+                *left -= 1;
+                writer.write(&batch).map_err(fail)
+            }
             Inner::Stream(writer) => writer.write(&batch).map_err(fail),
         }
     }
@@ -632,7 +644,7 @@ impl<W: Write + Send> TableWriter<W> for ArrowWriter<W> {
     fn finish(self: Box<Self>) -> Result<W, TableError> {
         let fail = |e| arrow_error("the end", e);
         match self.inner {
-            Inner::File(writer) => writer.into_inner().map_err(fail),
+            Inner::File(writer, _) => writer.into_inner().map_err(fail),
             Inner::Stream(writer) => writer.into_inner().map_err(fail),
         }
     }
@@ -777,6 +789,26 @@ mod tests {
         let mut lying = stream;
         lying[magic - 8..magic].copy_from_slice(&i64::MIN.to_le_bytes());
         assert!(refusal(Format::Arrows, &lying).ends_with("a buffer of negative length"));
+    }
+
+    #[test]
+    fn a_file_has_no_more_batches_than_can_be_read_again() {
+        let column = Column::new("c", DataType::Boolean, false);
+        let array: ArrayRef = Arc::new(BooleanArray::from(vec![true]));
+        let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![column])), vec![array]).unwrap();
+        let full = |more: usize| {
+            let file = tempfile::tempfile().unwrap();
+            let to = io::BufWriter::new(file.try_clone().unwrap());
+            let (schema, rows) = (batch.schema(), Rows(batch.clone()));
+            let mut writer = Box::new(ArrowWriter::file(to, &schema, Dictionaries::Fixed, None).unwrap());
+            let written = (0..FILE_BATCHES_MAX + more).try_for_each(|_| writer.write(&rows));
+            written.and_then(|()| writer.finish()).map(|mut to| {
+                to.flush().unwrap();
+                ArrowFileReader::new(file, RunningDigest::default()).unwrap().blocks.len()
+            })
+        };
+        assert_eq!(full(0).unwrap(), FILE_BATCHES_MAX);
+        assert!(full(1).unwrap_err().to_string().starts_with("an Arrow file of more than 262144 batches"));
     }
 
     #[test]
