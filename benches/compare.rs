@@ -9,10 +9,10 @@
 //! - *rekek*: the program from its start to its end, with every digest, the proof, the check of
 //!   signing keys and the manifest.
 //!
-//! The ways and the stages take turns, and what is printed is the median of the rounds. The files lie in memory
-//! where the system has a folder for that (`/dev/shm`): a disk's speed is the disk's. The stages
-//! are those of `rekek bench` ([`StageTimes`]), over the same export on one thread. What they sum to,
-//! divided by the threads, nobody can be faster than.
+//! The ways and the stages take turns, and what is printed is the median of the rounds. The files lie
+//! in memory where the system has a folder for that (`/dev/shm`): a disk's speed is the disk's. The
+//! stages are those of `rekek bench` ([`StageTimes`]), over the same export on one thread. What they
+//! sum to, divided by the threads, nobody can be faster than.
 
 mod plain;
 
@@ -71,7 +71,7 @@ fn main() {
         rekek(&[&["generate", "-o", text(export)][..], &of[..]].concat());
     }
 
-    let keyring = keyring(&secrets);
+    let ring = keyring(&secrets);
     let mut ways = ways(&secrets);
     let mut stages = [Format::Csv, Format::Arrow].map(|format| Stages { format, rounds: vec![] });
     for _ in 0..rounds {
@@ -86,7 +86,7 @@ fn main() {
             }
         }
         for stages in &mut stages {
-            stages.measure(&exports[&stages.format], &keyring);
+            stages.measure(&exports[&stages.format], &ring);
         }
     }
     report(&ways, rows, rounds);

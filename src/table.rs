@@ -28,6 +28,7 @@ mod round;
 mod slices;
 mod source;
 mod spelling;
+mod standing_alone;
 mod types;
 mod unique;
 
@@ -70,8 +71,8 @@ pub enum Dictionaries {
     Fixed,
     /// Nothing: any batch may have its own.
     Varying,
-    /// They have values of rows that are left out, which must not get into what is written. (The same
-    /// holds for the buffers of views.)
+    /// They have values of rows that are left out, which must not get into what is written, nor may anything
+    /// else that a batch has beside its rows.
     OfOtherRows,
 }
 

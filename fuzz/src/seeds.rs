@@ -4,10 +4,10 @@
 use crate::targets::KEYRING;
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, FixedSizeBinaryArray,
-    FixedSizeListArray, Float64Array, Int64Array, LargeStringArray, ListArray, NullArray, RecordBatch,
-    StringArray, StringViewArray, StructArray, TimestampMicrosecondArray,
+    FixedSizeListArray, Float64Array, Int64Array, LargeStringArray, ListArray, ListViewArray, NullArray,
+    RecordBatch, RunArray, StringArray, StringViewArray, StructArray, TimestampMicrosecondArray, UnionArray,
 };
-use arrow::datatypes::{Field as Column, Int8Type, Int32Type, Schema};
+use arrow::datatypes::{Field as Column, Int8Type, Int32Type, Schema, UnionFields};
 use base64::Engine as _;
 use rekek::envelope::{self, Scratch};
 use rekek::table::{self, Compression, Dictionaries, Format, TableRows};
@@ -153,7 +153,10 @@ fn tables() -> io::Result<Vec<Table>> {
         let plain = known(kind);
         let with_scalars = [known(kind), scalars()].concat();
         let with_nested = [known(kind), scalars(), nested()].concat();
-        for (columns, others) in [(plain, "plain"), (with_scalars, "scalars"), (with_nested, "nested")] {
+        let with_shared = [known(kind), shared()].concat();
+        for (columns, others) in
+            [(plain, "plain"), (with_scalars, "scalars"), (with_nested, "nested"), (with_shared, "shared")]
+        {
             let fields =
                 columns.iter().map(|(name, array)| Column::new(*name, array.data_type().clone(), true));
             let metadata = HashMap::from([("a".to_owned(), "b".to_owned())]);
@@ -228,6 +231,31 @@ fn nested() -> Vec<(&'static str, ArrayRef)> {
         ("binary", Arc::new(BinaryArray::from_opt_vec(vec![Some(b"\0\xff"), None, Some(b"")]))),
         ("fixed", Arc::new(fixed.expect("all are two bytes long"))),
         ("pairs", Arc::new(pairs)),
+    ]
+}
+
+/// What may share its values.
+fn shared() -> Vec<(&'static str, ArrayRef)> {
+    let words: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("b")]));
+    let column = |name| Column::new(name, words.data_type().clone(), true);
+    let views = ListViewArray::new(
+        Arc::new(column("item")),
+        vec![0, 2, 0].into(),
+        vec![3, 1, 2].into(),
+        Arc::clone(&words),
+        None,
+    );
+    let runs = RunArray::<Int32Type>::try_new(&vec![1, 3].into(), &words.slice(0, 2)).expect("two runs");
+    let union = |places: Option<Vec<i32>>| {
+        let kinds = UnionFields::try_new([2, 5], [column("a"), column("b")]).expect("two kinds");
+        let children = vec![Arc::clone(&words), Arc::clone(&words)];
+        UnionArray::try_new(kinds, vec![2, 5, 2].into(), places.map(Into::into), children).expect("a union")
+    };
+    vec![
+        ("views", Arc::new(views)),
+        ("runs", Arc::new(runs)),
+        ("dense", Arc::new(union(Some(vec![0, 2, 0])))),
+        ("sparse", Arc::new(union(None))),
     ]
 }
 

@@ -13,17 +13,21 @@ use super::digest::{FileDigest, HashedRead, RunningDigest};
 use super::leftovers::drop_leftovers;
 use super::slices::Slices;
 use super::source::FileAt;
-use super::types::{replaced, replaced_type};
+use super::standing_alone::{
+    columns_to_copy, copied, standing_alone, without_dictionaries, without_other_rows,
+};
 use super::{
     COLUMNS_MAX, Compression, Dictionaries, FileFacts, TableError, TableReader, TableRows, TableWriter,
 };
-use crate::row::{Field, printable};
-use ::arrow::array::{Array, ArrayRef, AsArray, MutableArrayData, RecordBatch, make_array};
+use crate::row::Field;
+use ::arrow::array::RecordBatch;
 use ::arrow::buffer::Buffer;
-use ::arrow::compute::{CastOptions, can_cast_types, cast_with_options};
-use ::arrow::datatypes::{DataType, Field as Column, FieldRef, Schema, SchemaRef};
+use ::arrow::datatypes::{Field as Column, Schema, SchemaRef};
+use ::arrow::ipc::convert::IpcSchemaEncoder;
 use ::arrow::ipc::reader::FileDecoder;
-use ::arrow::ipc::writer::{DictionaryHandling, FileWriter, IpcWriteOptions, StreamWriter};
+use ::arrow::ipc::writer::{
+    DictionaryHandling, DictionaryTracker, FileWriter, IpcWriteOptions, StreamWriter,
+};
 use ::arrow::ipc::{self, Block, CompressionType, MessageHeader, MetadataVersion};
 use std::collections::HashMap;
 use std::fs::File;
@@ -32,6 +36,9 @@ use std::sync::Arc;
 
 /// Bytes that a message may have, in the file and decompressed together. A batch is in memory whole.
 const MESSAGE_BYTES_MAX: u64 = 512 << 20;
+
+/// Values that a column of a message may have, nested ones included. Casts take a few bytes for each at once.
+const VALUES_MAX: i64 = 1 << 27;
 
 /// Bytes that dictionaries may have to count as fixed. Written again, each column has its own, which may
 /// count twice, compressed and decompressed: what is written must not be too large to be read.
@@ -43,9 +50,9 @@ const METADATA_BYTES_MAX: u64 = 16 << 20;
 /// Bytes allocated for a stream's message before any of them has arrived.
 const UNSEEN_BYTES: usize = 16 << 20;
 
-/// Batches that a file may have. Its footer has an entry of 24 bytes for each, and must not be too large to
-/// be read; batches are cut small where a dictionary has large values.
-const FILE_BATCHES_MAX: usize = 1 << 18;
+/// Bytes of a file's footer beside the schema and the entries of its batches: those of its dictionaries, and
+/// what holds all of it together.
+const FOOTER_REST_BYTES: usize = 1 << 20;
 
 const CONTINUATION: [u8; 4] = [0xff; 4];
 const MAGIC: &[u8; 6] = b"ARROW1";
@@ -209,6 +216,14 @@ fn check_batch(batch: &ipc::RecordBatch, body: &[u8]) -> Result<u64, TableError>
     for node in batch.nodes().into_iter().flatten() {
         if node.length() < 0 || node.null_count() < 0 || node.null_count() > node.length() {
             return Err(malformed("a column of an impossible length"));
+        }
+        // What has no bytes of its own (nulls) could have any number of values.
+        if node.length() > VALUES_MAX {
+            return Err(TableError::Table(format!(
+                "a column has {} values in one record batch; more than {VALUES_MAX} are not read: \
+                 write the table in smaller batches",
+                node.length()
+            )));
         }
     }
     let compressed = batch.compression().is_some();
@@ -492,7 +507,8 @@ impl TableReader for ArrowFileReader {
 pub(super) struct ArrowWriter<W: Write> {
     inner: Inner<W>,
     schema: SchemaRef,
-    dictionaries: Dictionaries,
+    /// For each column, whether what its rows show is copied.
+    copied: Vec<bool>,
 }
 
 enum Inner<W: Write> {
@@ -512,20 +528,15 @@ impl<W: Write> ArrowWriter<W> {
         dictionaries: Dictionaries,
         codec: Option<CompressionType>,
     ) -> Result<Self, TableError> {
+        let copied = columns_to_copy(schema, dictionaries);
         let schema = match dictionaries {
             Dictionaries::Fixed => Arc::clone(schema),
-            Dictionaries::Varying => in_plain(schema, &without_dictionary, |column| {
-                format!(
-                    "an Arrow file cannot hold the column {}, which is {}; an Arrow stream (arrows) can",
-                    printable(column.name()),
-                    column.data_type()
-                )
-            })?,
+            Dictionaries::Varying => without_dictionaries(schema)?,
             Dictionaries::OfOtherRows => without_other_rows(schema)?,
         };
         let writer = FileWriter::try_new_with_options(to, &schema, options(codec)?)
             .map_err(|e| arrow_error("the header", e))?;
-        Ok(ArrowWriter { inner: Inner::File(writer, FILE_BATCHES_MAX), schema, dictionaries })
+        Ok(ArrowWriter { inner: Inner::File(writer, batches_max(&schema)), schema, copied })
     }
 
     /// Begins a stream. A dictionary that changes is written again, or what was added to it.
@@ -535,6 +546,7 @@ impl<W: Write> ArrowWriter<W> {
         dictionaries: Dictionaries,
         codec: Option<CompressionType>,
     ) -> Result<Self, TableError> {
+        let copied = columns_to_copy(schema, dictionaries);
         let schema = match dictionaries {
             Dictionaries::Fixed | Dictionaries::Varying => Arc::clone(schema),
             Dictionaries::OfOtherRows => without_other_rows(schema)?,
@@ -542,8 +554,17 @@ impl<W: Write> ArrowWriter<W> {
         let options = options(codec)?.with_dictionary_handling(DictionaryHandling::Delta);
         let writer = StreamWriter::try_new_with_options(to, &schema, options)
             .map_err(|e| arrow_error("the header", e))?;
-        Ok(ArrowWriter { inner: Inner::Stream(writer), schema, dictionaries })
+        Ok(ArrowWriter { inner: Inner::Stream(writer), schema, copied })
     }
+}
+
+/// Batches that a file of this schema may have: its footer has an entry for each, and must not be too large
+/// to be read. (Batches are cut small where a dictionary or a run has large values.)
+fn batches_max(schema: &Schema) -> usize {
+    let mut dictionaries = DictionaryTracker::new(false);
+    let mut encoder = IpcSchemaEncoder::new().with_dictionary_tracker(&mut dictionaries);
+    let schema = encoder.schema_to_fb(schema).finished_data().len();
+    (METADATA_BYTES_MAX as usize).saturating_sub(schema + FOOTER_REST_BYTES) / size_of::<Block>()
 }
 
 fn options(codec: Option<CompressionType>) -> Result<IpcWriteOptions, TableError> {
@@ -565,51 +586,6 @@ pub(super) fn codec(compression: Compression) -> Result<Option<CompressionType>,
     }
 }
 
-/// The schema with other types in place of some, at any depth; `refusal` says why a column cannot have one.
-fn in_plain(
-    schema: &Schema,
-    replace: &impl Fn(&DataType) -> Option<DataType>,
-    refusal: impl Fn(&Column) -> String,
-) -> Result<SchemaRef, TableError> {
-    let plain = |column: &FieldRef| {
-        let plain = replaced(column, replace);
-        match can_cast_types(column.data_type(), plain.data_type()) {
-            true => Ok(plain),
-            false => Err(TableError::Table(refusal(column))),
-        }
-    };
-    let columns = schema.fields().iter().map(plain).collect::<Result<Vec<_>, _>>()?;
-    Ok(Arc::new(Schema::new_with_metadata(columns, schema.metadata().clone())))
-}
-
-/// The schema without what can have values that no row refers to: dictionaries, the buffers of views, the
-/// values of list views. Runs become plain too, whose values may be any of these.
-fn without_other_rows(schema: &Schema) -> Result<SchemaRef, TableError> {
-    let standing_for_itself = |data_type: &DataType| match data_type {
-        DataType::Utf8View => Some(DataType::Utf8),
-        DataType::BinaryView => Some(DataType::Binary),
-        DataType::ListView(values) => Some(DataType::List(Arc::clone(values))),
-        DataType::LargeListView(values) => Some(DataType::LargeList(Arc::clone(values))),
-        DataType::RunEndEncoded(_, values) => Some(values.data_type().clone()),
-        other => without_dictionary(other),
-    };
-    in_plain(schema, &standing_for_itself, |column| {
-        format!(
-            "the column {}, which is {}, cannot be written for some organizations without values of others; \
-             make the export without it",
-            printable(column.name()),
-            column.data_type()
-        )
-    })
-}
-
-fn without_dictionary(data_type: &DataType) -> Option<DataType> {
-    match data_type {
-        DataType::Dictionary(_, values) => Some(values.as_ref().clone()),
-        _ => None,
-    }
-}
-
 impl<W: Write + Send> TableWriter<W> for ArrowWriter<W> {
     fn write(&mut self, rows: &dyn TableRows) -> Result<(), TableError> {
         let batch = rows.records();
@@ -617,22 +593,19 @@ impl<W: Write + Send> TableWriter<W> for ArrowWriter<W> {
             return Ok(());
         }
         let fail = |e| arrow_error("the rows", e);
-        let columns = batch.columns().iter().zip(self.schema.fields());
-        let standing_alone = |(array, column): (&ArrayRef, &FieldRef)| {
-            let array = standing_alone(array, column)?;
-            match self.dictionaries {
-                // A slice has its neighbours behind it, which no writer promises to leave out.
-                Dictionaries::OfOtherRows => copied(&array, column),
-                Dictionaries::Fixed | Dictionaries::Varying => Ok(array),
-            }
-        };
-        let columns = columns.map(standing_alone).collect::<Result<_, _>>()?;
+        let columns = batch.columns().iter().zip(&self.copied).zip(self.schema.fields());
+        let columns = columns.map(|((array, copy), column)| match copy {
+            true => standing_alone(&copied(array, column)?, column),
+            false => standing_alone(array, column),
+        });
+        let columns = columns.collect::<Result<_, _>>()?;
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(fail)?;
         match &mut self.inner {
-            Inner::File(_, 0) => Err(TableError::Table(format!(
-                "an Arrow file of more than {FILE_BATCHES_MAX} batches could not be read again; \
-                 an Arrow stream (arrows) can"
-            ))),
+            Inner::File(_, 0) => Err(TableError::Table(
+                "the table has more record batches than an Arrow file's directory has room for; \
+                 an Arrow stream (arrows) has no such limit"
+                    .into(),
+            )),
             Inner::File(writer, left) => {
                 *left -= 1;
                 writer.write(&batch).map_err(fail)
@@ -650,56 +623,6 @@ impl<W: Write + Send> TableWriter<W> for ArrowWriter<W> {
     }
 }
 
-/// The array in the column's type, with no more memory behind it than it shows.
-///
-/// A slice of a view array still has all of the batch's buffers, and IPC writes all of them: a
-/// batch given out in a hundred slices would be written a hundred times.
-fn standing_alone(array: &ArrayRef, column: &Column) -> Result<ArrayRef, TableError> {
-    if array.data_type() != column.data_type() {
-        // Not the safe cast, which makes null of what it cannot cast.
-        let options = CastOptions { safe: false, ..Default::default() };
-        return cast_with_options(array, column.data_type(), &options)
-            .map_err(|e| arrow_error(&place(column), e));
-    }
-    let wasteful = |buffers: &[Buffer], used: usize| {
-        buffers.iter().map(Buffer::len).sum::<usize>() > used + used / 4 + 4096
-    };
-    Ok(match array.data_type() {
-        DataType::Utf8View => {
-            let views = array.as_string_view();
-            if wasteful(views.data_buffers(), views.total_buffer_bytes_used()) {
-                Arc::new(views.gc())
-            } else {
-                Arc::clone(array)
-            }
-        }
-        DataType::BinaryView => {
-            let views = array.as_binary_view();
-            if wasteful(views.data_buffers(), views.total_buffer_bytes_used()) {
-                Arc::new(views.gc())
-            } else {
-                Arc::clone(array)
-            }
-        }
-        // The writer keeps the first array with a dictionary until the end, to know the dictionary again.
-        // What it keeps must not be a view of a whole message: the keys are copied, the values shared.
-        other if replaced_type(other, &without_dictionary) != *other => copied(array, column)?,
-        _ => Arc::clone(array),
-    })
-}
-
-/// The array with what it shows copied, but for a dictionary's values.
-fn copied(array: &ArrayRef, column: &Column) -> Result<ArrayRef, TableError> {
-    let data = array.to_data();
-    let mut copy = MutableArrayData::new(vec![&data], false, data.len());
-    copy.try_extend(0, 0, data.len()).map_err(|e| arrow_error(&place(column), e))?;
-    Ok(make_array(copy.freeze()))
-}
-
-fn place(column: &Column) -> String {
-    format!("the column {}", printable(column.name()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -708,11 +631,11 @@ mod tests {
     use crate::table::create;
     use crate::table::round::{Rows, carry, one, read, write};
     use ::arrow::array::{
-        BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, ListArray, ListViewArray,
-        MapArray, RunArray, StringArray, StringViewArray, StructArray, UInt16Array, UnionArray,
+        Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, ListArray,
+        MapArray, StringArray, StringViewArray, StructArray, UInt16Array,
     };
-    use ::arrow::buffer::{OffsetBuffer, ScalarBuffer};
-    use ::arrow::datatypes::{Int8Type, Int32Type, Metadata, UInt16Type, UnionFields, UnionMode};
+    use ::arrow::buffer::OffsetBuffer;
+    use ::arrow::datatypes::{DataType, Int8Type, Metadata, UInt16Type};
 
     fn table() -> (SchemaRef, RecordBatch) {
         let schema = Arc::new(Schema::new(vec![Column::new("c", DataType::Utf8, true)]));
@@ -793,22 +716,29 @@ mod tests {
 
     #[test]
     fn a_file_has_no_more_batches_than_can_be_read_again() {
+        // Most of a footer is the schema's metadata, so that a few batches fill the rest.
+        let metadata =
+            HashMap::from([("long".to_owned(), "x".repeat(METADATA_BYTES_MAX as usize - (3 << 19)))]);
         let column = Column::new("c", DataType::Boolean, false);
+        let schema = Arc::new(Schema::new_with_metadata(vec![column], metadata));
         let array: ArrayRef = Arc::new(BooleanArray::from(vec![true]));
-        let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![column])), vec![array]).unwrap();
-        let full = |more: usize| {
+        let rows = Rows(RecordBatch::try_new(Arc::clone(&schema), vec![array]).unwrap());
+        let room = batches_max(&schema);
+        assert!((20_000..22_000).contains(&room), "{room}");
+        let full = |batches: usize| {
             let file = tempfile::tempfile().unwrap();
             let to = io::BufWriter::new(file.try_clone().unwrap());
-            let (schema, rows) = (batch.schema(), Rows(batch.clone()));
             let mut writer = Box::new(ArrowWriter::file(to, &schema, Dictionaries::Fixed, None).unwrap());
-            let written = (0..FILE_BATCHES_MAX + more).try_for_each(|_| writer.write(&rows));
+            let written = (0..batches).try_for_each(|_| writer.write(&rows));
             written.and_then(|()| writer.finish()).map(|mut to| {
                 to.flush().unwrap();
                 ArrowFileReader::new(file, RunningDigest::default()).unwrap().blocks.len()
             })
         };
-        assert_eq!(full(0).unwrap(), FILE_BATCHES_MAX);
-        assert!(full(1).unwrap_err().to_string().starts_with("an Arrow file of more than 262144 batches"));
+        assert_eq!(full(room).unwrap(), room);
+        let refusal = "the table has more record batches than an Arrow file's directory has room for; \
+                       an Arrow stream (arrows) has no such limit";
+        assert_eq!(full(room + 1).unwrap_err().to_string(), refusal);
     }
 
     #[test]
@@ -961,125 +891,6 @@ mod tests {
             let types = format!("{read_schema:?}");
             assert!(!types.contains("Dictionary"), "{format:?}: {types}");
         }
-    }
-
-    /// A note of every row in every form in which an array can have values that none of its rows refers to,
-    /// or that stand beside them.
-    fn notes(rows: usize) -> Vec<(&'static str, ArrayRef)> {
-        let note = |i: usize| format!("a note about row {i:04}.");
-        let text: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(note)));
-        let keys = UInt16Array::from_iter_values(0..rows as u16);
-        let coded: ArrayRef = Arc::new(DictionaryArray::new(keys, Arc::clone(&text)));
-        let views: ArrayRef = Arc::new(StringViewArray::from_iter_values((0..rows).map(note)));
-        let binary = cast_with_options(&views, &DataType::BinaryView, &CastOptions::default()).unwrap();
-        let item = |array: &ArrayRef| Arc::new(Column::new("item", array.data_type().clone(), true));
-        let (places, ones) = (|| (0..rows as i32).collect::<Vec<_>>(), || vec![1; rows]);
-        let list = |values: &ArrayRef| {
-            Arc::new(ListArray::new(
-                item(values),
-                OffsetBuffer::from_lengths(ones()),
-                Arc::clone(values),
-                None,
-            ))
-        };
-        let list_view = |values: &ArrayRef| {
-            let (places, ones) = (places().into(), ones().iter().map(|one| *one as i32).collect());
-            Arc::new(ListViewArray::new(item(values), places, ones, Arc::clone(values), None)) as ArrayRef
-        };
-        let runs = |values: &ArrayRef| {
-            let ends = Int32Array::from_iter_values(1..=rows as i32);
-            Arc::new(RunArray::<Int32Type>::try_new(&ends, values).unwrap()) as ArrayRef
-        };
-        let pair = |array: ArrayRef| Arc::new(StructArray::try_from(vec![("of a struct", array)]).unwrap());
-        vec![
-            ("text", Arc::clone(&text)),
-            ("dictionary", Arc::clone(&coded)),
-            ("views", Arc::clone(&views)),
-            ("binary views", binary),
-            ("list of dictionary", list(&coded)),
-            ("list view", list_view(&text)),
-            ("list view of dictionary", list_view(&coded)),
-            ("runs", runs(&text)),
-            ("runs of dictionary", runs(&coded)),
-            ("runs of list views", runs(&list_view(&views))),
-            ("struct of runs", pair(runs(&views))),
-            ("dense union", union(&text, UnionMode::Dense)),
-            ("sparse union", union(&text, UnionMode::Sparse)),
-            ("struct of union", pair(union(&text, UnionMode::Dense))),
-            ("list of union", list(&union(&text, UnionMode::Dense))),
-        ]
-    }
-
-    /// Every second value in one child, the others in the other.
-    fn union(values: &ArrayRef, mode: UnionMode) -> ArrayRef {
-        let column = |name| Column::new(name, values.data_type().clone(), true);
-        let fields = UnionFields::try_new([3, 7], [column("a"), column("b")]).unwrap();
-        let ids = (0..values.len()).map(|i| if i % 2 == 0 { 3_i8 } else { 7 }).collect();
-        let places =
-            (mode == UnionMode::Dense).then(|| (0..values.len() as i32).collect::<ScalarBuffer<i32>>());
-        let children = vec![Arc::clone(values), Arc::clone(values)];
-        Arc::new(UnionArray::try_new(fields, ids, places, children).unwrap())
-    }
-
-    fn of_some(format: Format, batch: &RecordBatch) -> Result<Vec<u8>, TableError> {
-        let (compression, schema) = (Compression::None, batch.schema());
-        let mut writer = create(vec![], format, compression, &schema, Dictionaries::OfOtherRows)?;
-        writer.write(&Rows(batch.clone()))?;
-        writer.finish()
-    }
-
-    /// Neither where some rows were picked out of a batch, nor where all of a slice of it were.
-    #[test]
-    fn nothing_of_rows_that_were_left_out_is_written() {
-        const ROWS: usize = 60;
-        let picked = |row: usize| (20..30).contains(&row) && !row.is_multiple_of(3);
-        let mask = (0..ROWS).map(|row| Some(picked(row))).collect::<BooleanArray>();
-        for (name, array) in notes(ROWS) {
-            let batch = RecordBatch::try_from_iter_with_nullable([(name, array, true)]).unwrap();
-            let some = ::arrow::compute::filter_record_batch(&batch, &mask).unwrap();
-            let slice = batch.slice(20, 10);
-            let in_slice = |row: usize| (20..30).contains(&row);
-            for (rows, belongs) in [(some, &picked as &dyn Fn(usize) -> bool), (slice, &in_slice)] {
-                for format in [Format::Arrow, Format::Arrows] {
-                    let bytes = of_some(format, &rows).unwrap();
-                    for row in 0..ROWS {
-                        let note = format!("a note about row {row:04}.");
-                        let found = bytes.windows(note.len()).any(|window| window == note.as_bytes());
-                        // A sparse union has a value in every child, and both children here have the row's.
-                        assert_eq!(found, belongs(row), "{name}, {format:?}, row {row}");
-                    }
-                    let (schema, batches) = read(format, &bytes).unwrap();
-                    let (written, column) = (one(&schema, &batches), schema.field(0));
-                    let expected = cast_with_options(rows.column(0), column.data_type(), &Default::default());
-                    assert_eq!(written.column(0), &expected.unwrap(), "{name}, {format:?}");
-                }
-            }
-        }
-        for values in ["dictionary", "views", "list view", "runs"] {
-            let array = notes(ROWS).into_iter().find(|(name, _)| *name == values).unwrap().1;
-            let column = union(&array, UnionMode::Sparse);
-            let batch = RecordBatch::try_from_iter_with_nullable([("u", column, true)]).unwrap();
-            let refusal = of_some(Format::Arrows, &batch).map(drop).unwrap_err().to_string();
-            assert!(refusal.starts_with("the column u, which is Union(Sparse"), "{refusal}");
-            let why = "cannot be written for some organizations without values of others; \
-                       make the export without it";
-            assert!(refusal.ends_with(why), "{refusal}");
-        }
-    }
-
-    /// Not even the bits beside a slice's: a bitmap ends within a byte.
-    #[test]
-    fn no_bit_of_rows_that_were_left_out_is_written() {
-        let written = |left_out: bool| {
-            let bit = |row: usize| Some(if (8..13).contains(&row) { row == 9 } else { left_out });
-            let bits: ArrayRef = Arc::new((0..40).map(bit).collect::<BooleanArray>());
-            let nulls = |row: usize| bit(row).unwrap().then_some(1);
-            let nulls: ArrayRef = Arc::new((0..40).map(nulls).collect::<Int64Array>());
-            let batch =
-                RecordBatch::try_from_iter_with_nullable([("bits", bits, true), ("nulls", nulls, true)]);
-            of_some(Format::Arrows, &batch.unwrap().slice(8, 5)).unwrap()
-        };
-        assert_eq!(written(false), written(true));
     }
 
     /// Written again, the columns would have a copy each.

@@ -2,10 +2,13 @@
 
 use super::*;
 use ::arrow::array::{
-    Array, ArrayRef, BooleanArray, DictionaryArray, Int64Array, LargeStringArray, ListArray, StringArray,
-    StringViewArray, StructArray,
+    Array, ArrayData, ArrayRef, AsArray, BooleanArray, DictionaryArray, Int32Array, Int64Array,
+    LargeStringArray, ListArray, ListViewArray, StringArray, StringViewArray, StructArray,
+    TimestampMillisecondArray, TimestampSecondArray, UnionArray, make_array,
 };
-use ::arrow::datatypes::{DataType, Field, Int8Type, Int32Type, Schema};
+use ::arrow::datatypes::{
+    DataType, Field, Int8Type, Int32Type, Schema, TimestampMillisecondType, UnionFields,
+};
 use proptest::prelude::*;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -273,17 +276,48 @@ fn a_dictionary_of_narrow_keys_survives_a_row_group_that_has_more_values() {
 #[test]
 fn a_batch_of_views_is_not_written_once_for_each_of_its_slices() {
     let values: Vec<_> = (0..4000).map(|i| format!("{i:0500}")).collect();
-    let array: ArrayRef = Arc::new(values.iter().map(|v| Some(v.as_str())).collect::<StringViewArray>());
-    let schema = Arc::new(Schema::new(vec![Field::new("c", array.data_type().clone(), true)]));
-    let whole = RecordBatch::try_new(Arc::clone(&schema), vec![array]).unwrap();
-    let bytes = write(Format::Arrows, Compression::Usual, &schema, std::slice::from_ref(&whole)).unwrap();
-    let (_, slices) = read(Format::Arrows, &bytes).unwrap();
-    assert!(slices.len() > 5);
-    for format in [Format::Arrow, Format::Arrows] {
-        let again = write(format, Compression::Usual, &schema, &slices).unwrap();
-        assert!(again.len() < bytes.len() * 11 / 10, "{} of {}", again.len(), bytes.len());
-        assert_eq!(one(&schema, &read(format, &again).unwrap().1), whole);
+    let views: ArrayRef = Arc::new(values.iter().map(|v| Some(v.as_str())).collect::<StringViewArray>());
+    let text: ArrayRef = Arc::new(values.iter().map(|v| Some(v.as_str())).collect::<StringArray>());
+    let item = Arc::new(Field::new("item", DataType::Utf8, true));
+    let places = || (0..4000).collect();
+    let lists: ArrayRef =
+        Arc::new(ListViewArray::new(item, places(), vec![1; 4000].into(), Arc::clone(&text), None));
+    let kinds = UnionFields::try_new([5], [Field::new("text", DataType::Utf8, true)]).unwrap();
+    let union = UnionArray::try_new(kinds, vec![5; 4000].into(), Some(places()), vec![text]).unwrap();
+    let nested = |array| Arc::new(StructArray::try_from(vec![("c", array)]).unwrap());
+    for array in [Arc::clone(&views), lists, nested(Arc::new(union)), nested(views)] {
+        let schema = Arc::new(Schema::new(vec![Field::new("c", array.data_type().clone(), true)]));
+        let whole = RecordBatch::try_new(Arc::clone(&schema), vec![array]).unwrap();
+        let bytes = write(Format::Arrows, Compression::Usual, &schema, std::slice::from_ref(&whole)).unwrap();
+        let (_, slices) = read(Format::Arrows, &bytes).unwrap();
+        assert!(slices.len() > 1);
+        for format in [Format::Arrow, Format::Arrows] {
+            let again = write(format, Compression::Usual, &schema, &slices).unwrap();
+            assert!(again.len() < bytes.len() * 11 / 10, "{} of {}", again.len(), bytes.len());
+            assert_eq!(one(&schema, &read(format, &again).unwrap().1), whole);
+        }
     }
+}
+
+/// Their fields may be named and nullable in any way, which a cast from runs to runs does not keep.
+#[test]
+fn runs_of_what_parquet_lacks_become_plain_there() {
+    let values = TimestampSecondArray::from(vec![Some(7), None]);
+    let field = |name, kind: &DataType, nullable| Arc::new(Field::new(name, kind.clone(), nullable));
+    let ends = Int32Array::from(vec![2, 3]);
+    let kind = DataType::RunEndEncoded(
+        field("ends", ends.data_type(), false),
+        field("of its own", values.data_type(), true),
+    );
+    let data = ArrayData::builder(kind.clone()).len(3);
+    let data = data.add_child_data(ends.into_data()).add_child_data(values.into_data()).build().unwrap();
+    let schema = Arc::new(Schema::new(vec![Field::new("c", kind, true)]));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![make_array(data)]).unwrap();
+    let bytes = write(Format::Parquet, Compression::Usual, &schema, &[batch]).unwrap();
+    let (schema, batches) = read(Format::Parquet, &bytes).unwrap();
+    let expected = TimestampMillisecondArray::from(vec![Some(7000), Some(7000), None]);
+    let column = one(&schema, &batches).column(0).clone();
+    assert_eq!(column.as_primitive::<TimestampMillisecondType>(), &expected);
 }
 
 #[test]

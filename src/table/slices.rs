@@ -36,18 +36,18 @@ impl Slices {
         let all = batch.num_rows().min(BATCH_ROWS);
         // The size grows with the rows, so the most that fits is found by halving.
         let (mut fits, mut too_many) = (1, all + 1);
-        if bytes_of_rows(&batch, 0, all) <= BATCH_BYTES {
+        if bytes_of_rows(&batch, all, BATCH_BYTES).is_some() {
             fits = all;
         }
         while too_many - fits > 1 {
             let middle = fits + (too_many - fits) / 2;
-            if bytes_of_rows(&batch, 0, middle) <= BATCH_BYTES {
+            if bytes_of_rows(&batch, middle, BATCH_BYTES).is_some() {
                 fits = middle;
             } else {
                 too_many = middle;
             }
         }
-        if fits == 1 && bytes_of_rows(&batch, 0, 1) > ROW_BYTES_MAX {
+        if fits == 1 && bytes_of_rows(&batch, 1, ROW_BYTES_MAX).is_none() {
             return Err(TableError::Row {
                 row: self.rows + 1,
                 what: format!("it has more than {ROW_BYTES_MAX} bytes; larger rows are not read"),
@@ -62,116 +62,144 @@ impl Slices {
     }
 }
 
-/// About how many bytes the rows of a batch take when they stand alone.
+/// About how many bytes the rows of a batch take when they stand alone; of one that [`Slices`] gave out.
 pub fn bytes_of_batch(batch: &RecordBatch) -> usize {
-    bytes_of_rows(batch, 0, batch.num_rows())
+    bytes_of_rows(batch, batch.num_rows(), ROW_BYTES_MAX).unwrap_or(ROW_BYTES_MAX)
 }
 
-fn bytes_of_rows(batch: &RecordBatch, from: usize, to: usize) -> usize {
-    batch.columns().iter().map(|column| bytes_of(column, from, to)).fold(0, usize::saturating_add)
+/// About how many bytes the first rows take when they stand alone; `None` if more than `limit`.
+fn bytes_of_rows(batch: &RecordBatch, rows: usize, limit: usize) -> Option<usize> {
+    let mut room = Room(limit);
+    batch.columns().iter().try_for_each(|column| room.values(column, 0, rows))?;
+    Some(limit - room.0)
 }
 
-/// About how many bytes the values from row `from` up to row `to` take when they stand alone.
-fn bytes_of(array: &ArrayRef, from: usize, to: usize) -> usize {
-    fn variable<T: ByteArrayType>(array: &ArrayRef, from: usize, to: usize) -> usize {
-        range::<T::Offset>(array.as_bytes::<T>().value_offsets(), from, to).1
+/// Bytes that are still left of a limit.
+///
+/// Values may be shared, by rows and at every level of nesting, so that a small file can stand for more than
+/// any number says. So everything that is looked at one by one takes some room, and nothing is looked at any
+/// more when there is none.
+struct Room(usize);
+
+impl Room {
+    fn take(&mut self, bytes: usize) -> Option<()> {
+        self.0 = self.0.checked_sub(bytes)?;
+        Some(())
     }
-    /// Where a range begins in the values, and its length.
-    fn range<O: OffsetSizeTrait>(offsets: &[O], from: usize, to: usize) -> (usize, usize) {
-        let begin = offsets[from].as_usize();
-        (begin, offsets[to].as_usize() - begin)
+
+    /// Takes about as many bytes as the values from place `from` up to place `to` take when they stand alone.
+    fn values(&mut self, array: &ArrayRef, from: usize, to: usize) -> Option<()> {
+        let rows = to - from;
+        self.take(rows / 8)?; // whether each is null
+        match array.data_type() {
+            DataType::Utf8 => self.variable::<Utf8Type>(array, from, to),
+            DataType::LargeUtf8 => self.variable::<LargeUtf8Type>(array, from, to),
+            DataType::Binary => self.variable::<BinaryType>(array, from, to),
+            DataType::LargeBinary => self.variable::<LargeBinaryType>(array, from, to),
+            DataType::Utf8View => self.views(&array.as_string_view().views()[from..to]),
+            DataType::BinaryView => self.views(&array.as_binary_view().views()[from..to]),
+            DataType::FixedSizeBinary(width) => self.take(rows.checked_mul((*width as usize).max(1))?),
+            DataType::List(_) => self.list::<i32>(array, from, to),
+            DataType::LargeList(_) => self.list::<i64>(array, from, to),
+            DataType::Map(_, _) => {
+                let map = array.as_map();
+                let (begin, end) = self.range(map.value_offsets(), from, to)?;
+                map.entries().columns().iter().try_for_each(|column| self.values(column, begin, end))
+            }
+            DataType::FixedSizeList(_, width) => {
+                let width = *width as usize;
+                self.take(rows)?;
+                self.values(array.as_fixed_size_list().values(), from * width, to * width)
+            }
+            DataType::Struct(_) => {
+                self.take(rows)?;
+                array.as_struct().columns().iter().try_for_each(|column| self.values(column, from, to))
+            }
+            DataType::Dictionary(_, _) => self.dictionary(array, from, to),
+            DataType::ListView(_) => self.list_view::<i32>(array, from, to),
+            DataType::LargeListView(_) => self.list_view::<i64>(array, from, to),
+            DataType::RunEndEncoded(ends, _) => match ends.data_type() {
+                DataType::Int16 => self.runs::<Int16Type>(array, from, to),
+                DataType::Int32 => self.runs::<Int32Type>(array, from, to),
+                _ => self.runs::<Int64Type>(array, from, to),
+            },
+            DataType::Union(_, _) => {
+                let union = array.as_union();
+                (from..to).try_for_each(|row| {
+                    self.take(1)?;
+                    let at = union.value_offset(row);
+                    self.values(union.child(union.type_id(row)), at, at + 1)
+                })
+            }
+            // Fixed widths; bits, and nulls that have no place of their own.
+            other => self.take(rows.checked_mul(other.primitive_width().unwrap_or(1))?),
+        }
     }
-    fn views(views: &[u128]) -> usize {
-        views.iter().map(|view| 16 + ByteView::from(*view).length as usize).sum()
+
+    /// Where a range begins in the values, and where it ends.
+    fn range<O: OffsetSizeTrait>(&mut self, offsets: &[O], from: usize, to: usize) -> Option<(usize, usize)> {
+        self.take((to - from) * size_of::<O>())?;
+        Some((offsets[from].as_usize(), offsets[to].as_usize()))
     }
-    fn list<O: OffsetSizeTrait>(array: &ArrayRef, from: usize, to: usize) -> usize {
+
+    fn variable<T: ByteArrayType>(&mut self, array: &ArrayRef, from: usize, to: usize) -> Option<()> {
+        let (begin, end) = self.range::<T::Offset>(array.as_bytes::<T>().value_offsets(), from, to)?;
+        self.take(end - begin)
+    }
+
+    fn views(&mut self, views: &[u128]) -> Option<()> {
+        views.iter().try_for_each(|view| self.take(16 + ByteView::from(*view).length as usize))
+    }
+
+    fn list<O: OffsetSizeTrait>(&mut self, array: &ArrayRef, from: usize, to: usize) -> Option<()> {
         let list = array.as_list::<O>();
-        let (begin, length) = range(list.value_offsets(), from, to);
-        bytes_of(list.values(), begin, begin + length)
+        let (begin, end) = self.range(list.value_offsets(), from, to)?;
+        self.values(list.values(), begin, end)
     }
-    // Ranges of its values may overlap.
-    fn list_view<O: OffsetSizeTrait>(array: &ArrayRef, from: usize, to: usize) -> usize {
+
+    fn list_view<O: OffsetSizeTrait>(&mut self, array: &ArrayRef, from: usize, to: usize) -> Option<()> {
         let list = array.as_list_view::<O>();
-        let place = |row: usize| (list.value_offset(row).as_usize(), list.value_size(row).as_usize());
-        (from..to)
-            .filter(|row| list.is_valid(*row))
-            .map(place)
-            .map(|(begin, length)| bytes_of(list.values(), begin, begin + length))
-            .fold(0, usize::saturating_add)
+        (from..to).try_for_each(|row| {
+            self.take(2 * size_of::<O>())?;
+            let begin = list.value_offset(row).as_usize();
+            self.values(list.values(), begin, begin + list.value_size(row).as_usize())
+        })
     }
-    fn runs<R: RunEndIndexType>(array: &ArrayRef, from: usize, to: usize) -> usize {
+
+    fn dictionary(&mut self, array: &ArrayRef, from: usize, to: usize) -> Option<()> {
+        let values = array.as_any_dictionary().values();
+        self.take(to - from)?;
+        if values.is_empty() {
+            return Some(());
+        }
+        let slice = array.slice(from, to - from);
+        let keys = slice.as_any_dictionary().normalized_keys();
+        let mut valid = keys.iter().enumerate().filter(|(row, _)| slice.is_valid(*row));
+        valid.try_for_each(|(_, key)| self.values(values, *key, key + 1))
+    }
+
+    fn runs<R: RunEndIndexType>(&mut self, array: &ArrayRef, from: usize, to: usize) -> Option<()> {
         let slice = array.as_run::<R>().slice(from, to - from);
         let values = slice.values_slice();
         let mut begin = 0;
-        let run = |(i, end): (usize, R::Native)| {
+        slice.run_ends().sliced_values().enumerate().try_for_each(|(i, end)| {
             let rows = end.as_usize() - std::mem::replace(&mut begin, end.as_usize());
-            bytes_of(&values, i, i + 1).saturating_mul(rows)
-        };
-        slice.run_ends().sliced_values().enumerate().map(run).fold(0, usize::saturating_add)
+            let mut rest = Room(self.0);
+            rest.values(&values, i, i + 1)?;
+            self.take((self.0 - rest.0 + 8).checked_mul(rows)?)
+        })
     }
-    let rows = to - from;
-    let data_type = array.data_type();
-    let values = match data_type {
-        DataType::Utf8 => variable::<Utf8Type>(array, from, to),
-        DataType::LargeUtf8 => variable::<LargeUtf8Type>(array, from, to),
-        DataType::Binary => variable::<BinaryType>(array, from, to),
-        DataType::LargeBinary => variable::<LargeBinaryType>(array, from, to),
-        DataType::Utf8View => views(&array.as_string_view().views()[from..to]),
-        DataType::BinaryView => views(&array.as_binary_view().views()[from..to]),
-        DataType::FixedSizeBinary(width) => rows * *width as usize,
-        DataType::List(_) => list::<i32>(array, from, to),
-        DataType::LargeList(_) => list::<i64>(array, from, to),
-        DataType::Map(_, _) => {
-            let map = array.as_map();
-            let (begin, length) = range(map.value_offsets(), from, to);
-            map.entries().columns().iter().map(|c| bytes_of(c, begin, begin + length)).sum()
-        }
-        DataType::FixedSizeList(_, width) => {
-            let width = *width as usize;
-            bytes_of(array.as_fixed_size_list().values(), from * width, to * width)
-        }
-        DataType::Struct(_) => {
-            array.as_struct().columns().iter().map(|column| bytes_of(column, from, to)).sum()
-        }
-        DataType::Dictionary(_, _) => {
-            let dictionary = array.as_any_dictionary();
-            let values = dictionary.values();
-            if values.is_empty() {
-                0
-            } else {
-                let slice = array.slice(from, rows);
-                let keys = slice.as_any_dictionary().normalized_keys();
-                let valid = keys.iter().enumerate().filter(|(row, _)| slice.is_valid(*row));
-                valid.map(|(_, key)| bytes_of(values, *key, key + 1)).fold(0, usize::saturating_add)
-            }
-        }
-        DataType::ListView(_) => list_view::<i32>(array, from, to),
-        DataType::LargeListView(_) => list_view::<i64>(array, from, to),
-        DataType::RunEndEncoded(ends, _) => match ends.data_type() {
-            DataType::Int16 => runs::<Int16Type>(array, from, to),
-            DataType::Int32 => runs::<Int32Type>(array, from, to),
-            _ => runs::<Int64Type>(array, from, to),
-        },
-        DataType::Union(_, _) => {
-            let union = array.as_union();
-            (from..to)
-                .map(|row| (union.child(union.type_id(row)), union.value_offset(row)))
-                .map(|(child, at)| 1 + bytes_of(child, at, at + 1))
-                .fold(0, usize::saturating_add)
-        }
-        // Fixed widths, and nulls without any.
-        other => rows * other.primitive_width().unwrap_or(1),
-    };
-    values.saturating_add(rows / 8)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use ::arrow::array::{
-        BinaryArray, DictionaryArray, Int64Array, LargeStringArray, ListArray, ListViewArray, RunArray,
-        StringArray, StringViewArray, StructArray, UnionArray,
+        BinaryArray, DictionaryArray, Int8Array, Int64Array, LargeListArray, LargeListViewArray,
+        LargeStringArray, ListArray, ListViewArray, NullArray, RunArray, StringArray, StringViewArray,
+        StructArray, UnionArray,
     };
+    use ::arrow::buffer::{NullBuffer, OffsetBuffer};
     use ::arrow::datatypes::{Field, Int32Type, Schema, UnionFields};
     use std::sync::Arc;
 
@@ -236,6 +264,65 @@ mod tests {
             assert_eq!(sizes(vec![column]), [3, 3]);
         }
         assert_eq!(sizes(vec![Arc::new(list)]), [3, 3]);
+    }
+
+    #[test]
+    fn what_is_shared_counts_for_each_that_shares_it() {
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(BATCH_BYTES / 4), String::new()]));
+        let item = |array: &ArrayRef| Arc::new(Field::new("x", array.data_type().clone(), true));
+        let nulls = Some(NullBuffer::from(vec![true, true, false, true, true, true, true]));
+        let views = || (vec![0; 7].into(), vec![1, 2, 1, 1, 0, 1, 1].into());
+        let (places, sizes_of) = views();
+        let list: ArrayRef =
+            Arc::new(ListViewArray::new(item(&text), places, sizes_of, Arc::clone(&text), nulls.clone()));
+        assert_eq!(sizes(vec![Arc::clone(&list)]), [3, 4]);
+        let (places, sizes_of) = ([0_i64; 7], [1_i64, 2, 1, 1, 0, 1, 1]);
+        let list = LargeListViewArray::new(
+            item(&text),
+            places.to_vec().into(),
+            sizes_of.to_vec().into(),
+            Arc::clone(&text),
+            nulls,
+        );
+        // A null counts with what stands under it.
+        assert_eq!(sizes(vec![Arc::new(list)]), [3, 4]);
+        let keys: ArrayRef =
+            Arc::new(DictionaryArray::<Int32Type>::new(vec![0, 0, 1, 0, 0].into(), Arc::clone(&text)));
+        assert_eq!(sizes(vec![Arc::clone(&keys)]), [4, 1]);
+        let ends: Vec<i16> = vec![1, 5];
+        let runs = RunArray::<Int16Type>::try_new(&ends.into(), &keys.slice(2, 2)).unwrap();
+        assert_eq!(sizes(vec![Arc::new(runs)]), [4, 1]);
+        let ends: Vec<i64> = vec![4, 5];
+        let runs = RunArray::<Int64Type>::try_new(&ends.into(), &text).unwrap();
+        assert_eq!(sizes(vec![Arc::new(runs)]), [3, 2]);
+    }
+
+    /// A few bytes can stand for more values than can be counted: that they are too many is found soon.
+    #[test]
+    fn values_shared_at_every_level_are_too_many() {
+        let refused = |array: ArrayRef| {
+            let mut slices = Slices::default();
+            slices.put(RecordBatch::try_from_iter([("c", array)]).unwrap());
+            slices.take().unwrap_err().to_string()
+        };
+        let item = |array: &ArrayRef| Arc::new(Field::new("x", array.data_type().clone(), true));
+        let mut shared: ArrayRef = Arc::new(NullArray::new(512));
+        for _ in 0..20 {
+            let (places, sizes) = (vec![0; 512].into(), vec![512; 512].into());
+            shared = Arc::new(ListViewArray::new(item(&shared), places, sizes, shared, None));
+        }
+        assert!(refused(shared).contains("larger rows are not read"));
+        // A run of so many rows of nothing, and of something whose bytes are more than a number has room for.
+        for (rows, text) in [(1_i64 << 30, String::new()), (1 << 40, "x".repeat(1 << 24))] {
+            let runs = RunArray::<Int64Type>::try_new(&vec![rows].into(), &StringArray::from(vec![text]));
+            let runs: ArrayRef = Arc::new(runs.unwrap());
+            let list =
+                LargeListArray::new(item(&runs), OffsetBuffer::from_lengths([rows as usize]), runs, None);
+            let list: ArrayRef = Arc::new(list);
+            let byte: ArrayRef = Arc::new(Int8Array::from(vec![1]));
+            let pair = StructArray::try_from(vec![("a", list), ("b", byte)]).unwrap();
+            assert!(refused(Arc::new(pair)).contains("larger rows are not read"));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Replacing types, at any depth of nesting: what a format cannot hold by what it can.
 
 use ::arrow::datatypes::{DataType, Field, FieldRef};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// The column with its type, and every type nested in it, put through `replace`, which returns
@@ -10,7 +11,13 @@ pub(super) fn replaced(column: &FieldRef, replace: &impl Fn(&DataType) -> Option
     if data_type == *column.data_type() {
         return Arc::clone(column);
     }
-    Arc::new(Field::clone(column).with_data_type(data_type))
+    // A column of runs has its nulls among the runs' values.
+    let has_nulls = match column.data_type() {
+        DataType::RunEndEncoded(_, values) => values.is_nullable(),
+        _ => false,
+    };
+    let nullable = column.is_nullable() || has_nulls;
+    Arc::new(Field::clone(column).with_data_type(data_type).with_nullable(nullable))
 }
 
 /// The same of a type alone.
@@ -33,10 +40,24 @@ pub(super) fn replaced_type(
         DataType::FixedSizeList(column, n) => DataType::FixedSizeList(child(column), *n),
         DataType::Map(column, sorted) => DataType::Map(child(column), *sorted),
         DataType::Struct(columns) => DataType::Struct(columns.iter().map(child).collect()),
-        DataType::RunEndEncoded(ends, values) => DataType::RunEndEncoded(Arc::clone(ends), child(values)),
+        // Runs whose values change become plain: the cast from runs to runs loses what their fields say.
+        DataType::RunEndEncoded(_, values) => match replaced_type(values.data_type(), replace) {
+            plain if plain != *values.data_type() => plain,
+            _ => data_type.clone(),
+        },
         DataType::Union(columns, mode) => {
             DataType::Union(columns.iter().map(|(id, column)| (id, child(column))).collect(), *mode)
         }
         other => other.clone(),
     }
+}
+
+/// Whether the type, or one nested in it, is one of those.
+pub(super) fn contains(data_type: &DataType, is: impl Fn(&DataType) -> bool) -> bool {
+    let found = Cell::new(false);
+    replaced_type(data_type, &|data_type| {
+        found.set(found.get() || is(data_type));
+        None
+    });
+    found.get()
 }
