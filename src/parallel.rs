@@ -25,9 +25,9 @@ fn ahead(threads: usize) -> usize {
 }
 
 /// Bytes of items that may be in work or wait for their turn, unless it is one item alone; what comes
-/// of them takes about as much again. Items are a megabyte; only rows of many megabytes come near
-/// this, and then fewer threads have work.
-const BYTES_AHEAD: usize = 128 << 20;
+/// of them takes about as much again. Items are a megabyte, so that of more than 32 threads some have no
+/// work; but hashing a file, which is one long chain, keeps up with fewer than that.
+const BYTES_AHEAD: usize = 32 << 20;
 
 /// What an item keeps in memory.
 pub trait Item: Send {

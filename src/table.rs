@@ -9,7 +9,7 @@
 //! What a foreign file makes a reader hold beyond that is bounded too. An Arrow record batch is
 //! decoded whole (512 MiB at the most), and so are the Parquet pages from which a batch is made
 //! (1 GiB), by what is there and by what is declared, decompressed; more is refused before it is
-//! allocated. (Whoever keeps several batches keeps as many of the largest rows: a re-wrap 128 MiB of
+//! allocated. (Whoever keeps several batches keeps as many of the largest rows: a re-wrap 32 MiB of
 //! them, see [`crate::parallel`].) `tests/bounds.rs` holds files that lie about their lengths, and
 //! the largest that do not, to 2 GiB of address space, with any number of threads.
 
