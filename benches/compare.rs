@@ -8,8 +8,7 @@
 //!   8,192 rows, as the online service re-wraps a field, with the proof added.
 //! - *rekek*: the program from its start to its end, with every digest, the proof, the check of
 //!   signing keys and the manifest.
-//!
-//! - *2 runs at once*: two such processes of one thread each, over the same export. They have nothing to
+//! - *2 runs at once*: two processes of rekek with one thread each, over the same export. They have nothing to
 //!   do with each other, so what they gain over one after the other is what the machine's second core
 //!   gives: no program of two threads can be expected to gain more.
 //!

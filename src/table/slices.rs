@@ -7,7 +7,7 @@ use super::{BATCH_BYTES, BATCH_ROWS, ROW_BYTES_MAX, TableError};
 use ::arrow::array::{Array, ArrayRef, AsArray, ByteView, OffsetSizeTrait, RecordBatch};
 use ::arrow::datatypes::{
     ArrowNativeType as _, BinaryType, ByteArrayType, DataType, Int16Type, Int32Type, Int64Type,
-    LargeBinaryType, LargeUtf8Type, RunEndIndexType, Utf8Type,
+    LargeBinaryType, LargeUtf8Type, RunEndIndexType, UnionMode, Utf8Type,
 };
 
 /// What is left of a batch, and how far into the table it is.
@@ -36,7 +36,8 @@ impl Slices {
         let all = batch.num_rows().min(BATCH_ROWS);
         // The size grows with the rows, so the most that fits is found by halving.
         let (mut fits, mut too_many) = (1, all + 1);
-        if bytes_of_rows(&batch, all, BATCH_BYTES).is_some() {
+        // A batch that is a little larger than its writer meant is not cut in a big and a tiny one.
+        if bytes_of_rows(&batch, all, BATCH_BYTES + BATCH_BYTES / 8).is_some() {
             fits = all;
         }
         while too_many - fits > 1 {
@@ -90,6 +91,9 @@ impl Room {
     /// Takes about as many bytes as the values from place `from` up to place `to` take when they stand alone.
     fn values(&mut self, array: &ArrayRef, from: usize, to: usize) -> Option<()> {
         let rows = to - from;
+        if rows == 0 {
+            return Some(());
+        }
         self.take(rows / 8)?; // whether each is null
         match array.data_type() {
             DataType::Utf8 => self.variable::<Utf8Type>(array, from, to),
@@ -123,7 +127,11 @@ impl Room {
                 DataType::Int32 => self.runs::<Int32Type>(array, from, to),
                 _ => self.runs::<Int64Type>(array, from, to),
             },
-            DataType::Union(_, _) => {
+            DataType::Union(columns, UnionMode::Sparse) => {
+                self.take(rows)?;
+                columns.iter().try_for_each(|(id, _)| self.values(array.as_union().child(id), from, to))
+            }
+            DataType::Union(_, UnionMode::Dense) => {
                 let union = array.as_union();
                 (from..to).try_for_each(|row| {
                     self.take(1)?;
@@ -268,7 +276,8 @@ mod tests {
 
     #[test]
     fn what_is_shared_counts_for_each_that_shares_it() {
-        let text: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(BATCH_BYTES / 4), String::new()]));
+        let text: ArrayRef =
+            Arc::new(StringArray::from(vec!["x".repeat(BATCH_BYTES / 10 * 3), String::new()]));
         let item = |array: &ArrayRef| Arc::new(Field::new("x", array.data_type().clone(), true));
         let nulls = Some(NullBuffer::from(vec![true, true, false, true, true, true, true]));
         let views = || (vec![0; 7].into(), vec![1, 2, 1, 1, 0, 1, 1].into());
@@ -297,6 +306,13 @@ mod tests {
         assert_eq!(sizes(vec![Arc::new(runs)]), [3, 2]);
     }
 
+    #[test]
+    fn a_little_too_much_is_not_cut() {
+        let text = |bytes: usize| Arc::new(StringArray::from(vec!["x".repeat(bytes / 8); 8])) as ArrayRef;
+        assert_eq!(sizes(vec![text(BATCH_BYTES / 10 * 11)]), [8]);
+        assert_eq!(sizes(vec![text(BATCH_BYTES / 10 * 12)]), [6, 2]);
+    }
+
     /// A few bytes can stand for more values than can be counted: that they are too many is found soon.
     #[test]
     fn values_shared_at_every_level_are_too_many() {
@@ -312,6 +328,16 @@ mod tests {
             shared = Arc::new(ListViewArray::new(item(&shared), places, sizes, shared, None));
         }
         assert!(refused(shared).contains("larger rows are not read"));
+        // Ranges of no values, over very many columns.
+        let wide = (0..50_000).map(|_| Arc::new(NullArray::new(0)) as ArrayRef);
+        let wide: ArrayRef = Arc::new(StructArray::from(wide.map(|c| (item(&c), c)).collect::<Vec<_>>()));
+        let empty = ListViewArray::new(item(&wide), vec![0; 2000].into(), vec![0; 2000].into(), wide, None);
+        let empty: ArrayRef = Arc::new(empty);
+        let (places, all) = (vec![0; 500].into(), vec![2000; 500].into());
+        let shared: ArrayRef = Arc::new(ListViewArray::new(item(&empty), places, all, empty, None));
+        let mut slices = Slices::default();
+        slices.put(RecordBatch::try_from_iter([("c", shared)]).unwrap());
+        assert!((1..500).contains(&slices.take().unwrap().unwrap().num_rows()));
         // A run of so many rows of nothing, and of something whose bytes are more than a number has room for.
         for (rows, text) in [(1_i64 << 30, String::new()), (1 << 40, "x".repeat(1 << 24))] {
             let runs = RunArray::<Int64Type>::try_new(&vec![rows].into(), &StringArray::from(vec![text]));
