@@ -163,7 +163,12 @@ fn tables() -> io::Result<Vec<Table>> {
             let schema = Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), metadata));
             let arrays = columns.into_iter().map(|(_, array)| array).collect();
             let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).expect("three rows in each column");
-            for format in [Format::Csv, Format::Parquet, Format::Arrow, Format::Arrows] {
+            // What has no place for a union may panic, which rekek catches and the fuzzer does not.
+            let formats = match others {
+                "shared" => &[Format::Arrow, Format::Arrows][..],
+                _ => &[Format::Csv, Format::Parquet, Format::Arrow, Format::Arrows],
+            };
+            for format in formats.iter().copied() {
                 for compression in
                     [Compression::None, Compression::Snappy, Compression::Lz4, Compression::Zstd]
                 {
