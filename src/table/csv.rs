@@ -14,6 +14,7 @@
 use super::digest::RunningDigest;
 use super::layout::is_text;
 use super::spelling::{has_spelling, spell};
+use super::types::kind;
 use super::{
     BATCH_BYTES, BATCH_ROWS, COLUMNS_MAX, FileFacts, ROW_BYTES_MAX, TableError, TableReader, TableRows,
     TableWriter, Text,
@@ -369,7 +370,7 @@ impl<W: Write> CsvWriter<W> {
                 return Err(TableError::Table(format!(
                     "CSV cannot hold the column {}, which is {}",
                     printable(column.name()),
-                    column.data_type()
+                    kind(column.data_type())
                 )));
             }
         }

@@ -14,7 +14,7 @@ use super::decoder::{arrow_error, parquet_error};
 use super::digest::{FileDigest, RunningDigest};
 use super::slices::Slices;
 use super::source::FileAt;
-use super::types::replaced;
+use super::types::{kind, replaced};
 use super::{
     BATCH_BYTES, BATCH_ROWS, COLUMNS_MAX, FileFacts, ROW_BYTES_MAX, TableError, TableReader, TableRows,
     TableWriter,
@@ -871,7 +871,7 @@ fn cannot_hold(column: &Column) -> TableError {
     TableError::Table(format!(
         "Parquet cannot hold the column {}, which is {}",
         printable(column.name()),
-        column.data_type()
+        kind(column.data_type())
     ))
 }
 
@@ -1027,7 +1027,7 @@ mod tests {
             Union(parts, UnionMode::Dense),
             List(required(Interval(IntervalUnit::MonthDayNano))),
         ] {
-            let expected = format!("Parquet cannot hold the column odd, which is {refused}");
+            let expected = format!("Parquet cannot hold the column odd, which is {}", kind(&refused));
             assert_eq!(begun(&refused), Err(expected));
         }
         // No column is refused for what a null in it lacks.

@@ -7,6 +7,7 @@
 
 use super::TableError;
 use super::decoder::arrow_error;
+use super::types::kind;
 use crate::row::printable;
 use ::arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
 use ::arrow::compute::{CastOptions, cast_with_options};
@@ -95,7 +96,7 @@ pub(crate) fn spell(array: &ArrayRef, column: &Column) -> Result<ArrayRef, Table
         TableError::Table(format!(
             "{}: CSV has no spelling for one of its values, of type {}",
             place(),
-            column.data_type()
+            kind(column.data_type())
         ))
     })
 }

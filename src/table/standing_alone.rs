@@ -6,7 +6,7 @@
 //! written a hundred times; and an output of some organizations would have values of the others.
 
 use super::decoder::arrow_error;
-use super::types::{contains, replaced};
+use super::types::{contains, kind, replaced};
 use super::{Dictionaries, TableError};
 use crate::row::printable;
 use ::arrow::array::{
@@ -41,7 +41,7 @@ pub(super) fn without_dictionaries(schema: &Schema) -> Result<SchemaRef, TableEr
             "an Arrow file cannot hold the column {}, which is {}: its dictionaries are too large, or not known \
              beforehand; an Arrow stream (arrows) can",
             printable(column.name()),
-            column.data_type()
+            kind(column.data_type())
         )
     };
     // A cast unfolds all of a dictionary, however its values share theirs.
@@ -77,7 +77,7 @@ pub(super) fn without_other_rows(schema: &Schema) -> Result<SchemaRef, TableErro
             "the column {}, which is {}, cannot be written for some organizations without values of others; \
              make the export without it",
             printable(column.name()),
-            column.data_type()
+            kind(column.data_type())
         )
     };
     match schema.fields().iter().find(|column| contains(column.data_type(), refused)) {
@@ -395,7 +395,7 @@ mod tests {
         let refused: Vec<_> = notes(60).into_iter().filter(|(name, _)| REFUSED.contains(name)).collect();
         assert_eq!(refused.len(), REFUSED.len());
         for (name, column) in refused {
-            let which = format!("the column {name}, which is {}, ", column.data_type());
+            let which = format!("the column {name}, which is {}, ", kind(column.data_type()));
             let batch = RecordBatch::try_from_iter_with_nullable([(name, column, true)]).unwrap();
             let refusal = of_some(Format::Arrows, &batch).map(drop).unwrap_err().to_string();
             let why = "cannot be written for some organizations without values of others; \

@@ -1,4 +1,5 @@
-//! Replacing types, at any depth of nesting: what a format cannot hold by what it can.
+//! Types of columns: replacing them, at any depth of nesting (what a format cannot hold by what it can),
+//! looking for them, naming them.
 
 use ::arrow::datatypes::{DataType, Field, FieldRef};
 use std::cell::Cell;
@@ -52,6 +53,20 @@ pub(super) fn replaced_type(
     }
 }
 
+/// The type, for a message; of one with names or a zone in it, which are the file's own text and may be
+/// anything and go on for pages, no more than what kind it is of.
+pub(super) fn kind(data_type: &DataType) -> String {
+    let has_text = |data_type: &DataType| {
+        data_type.is_nested()
+            || matches!(data_type, DataType::RunEndEncoded(_, _) | DataType::Timestamp(_, Some(_)))
+    };
+    let whole = data_type.to_string();
+    match whole.split_once('(') {
+        Some((kind, _)) if contains(data_type, has_text) => kind.to_owned(),
+        _ => whole,
+    }
+}
+
 /// Whether the type, or one nested in it, is one of those.
 pub(super) fn contains(data_type: &DataType, is: impl Fn(&DataType) -> bool) -> bool {
     let found = Cell::new(false);
@@ -60,4 +75,40 @@ pub(super) fn contains(data_type: &DataType, is: impl Fn(&DataType) -> bool) -> 
         None
     });
     found.get()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::arrow::datatypes::{TimeUnit, UnionFields, UnionMode};
+
+    /// A field may be named like a key, or in lines of its own.
+    #[test]
+    fn nothing_of_the_files_own_text_is_in_a_types_name() {
+        let named = |name: &str| Arc::new(Field::new(name, DataType::Utf8, true));
+        let secret = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
+        let text = named(&format!("a\nb {secret}"));
+        let ends = Arc::new(Field::new("run_ends", DataType::Int32, false));
+        for (data_type, name) in [
+            (DataType::Utf8, "Utf8"),
+            (DataType::Struct(vec![Arc::clone(&text)].into()), "Struct"),
+            (
+                DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::List(Arc::clone(&text)))),
+                "Dictionary",
+            ),
+            (DataType::List(Arc::clone(&text)), "List"),
+            (DataType::FixedSizeList(Arc::clone(&text), 2), "FixedSizeList"),
+            (DataType::LargeListView(Arc::clone(&text)), "LargeListView"),
+            (DataType::RunEndEncoded(ends, Arc::clone(&text)), "RunEndEncoded"),
+            (DataType::Timestamp(TimeUnit::Second, Some(secret.into())), "Timestamp"),
+            (DataType::Union(UnionFields::try_new([1], [text]).unwrap(), UnionMode::Dense), "Union"),
+            (
+                DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8)),
+                "Dictionary(Int8, Utf8)",
+            ),
+            (DataType::Decimal128(9, 2), "Decimal128(9, 2)"),
+        ] {
+            assert_eq!(kind(&data_type), name);
+        }
+    }
 }
