@@ -15,20 +15,25 @@ use ::arrow::array::{
 };
 use ::arrow::buffer::{Buffer, NullBuffer};
 use ::arrow::compute::{CastOptions, can_cast_types, cast_with_options, nullif};
-use ::arrow::datatypes::{DataType, Field as Column, FieldRef, Schema, SchemaRef, UnionMode};
+use ::arrow::datatypes::{
+    BinaryViewType, ByteViewType, DataType, Field as Column, FieldRef, Schema, SchemaRef, StringViewType,
+    UnionMode,
+};
 use ::arrow::error::ArrowError;
 use std::sync::Arc;
 
-/// The schema with other types in place of some, at any depth; `refusal` says why a column cannot have one.
+/// The schema with plain values in place of dictionaries, at any depth; `refusal` says why a column is
+/// refused, because of a type in it or since it cannot be cast.
 fn in_plain(
     schema: &Schema,
-    replace: &impl Fn(&DataType) -> Option<DataType>,
+    refused: impl Fn(&DataType) -> bool,
     refusal: impl Fn(&Column) -> String,
 ) -> Result<SchemaRef, TableError> {
     let plain = |column: &FieldRef| {
-        let plain = replaced(column, replace);
-        let castable = can_cast_types(column.data_type(), plain.data_type());
-        castable.then_some(plain).ok_or_else(|| TableError::Table(refusal(column)))
+        let plain = replaced(column, &without_dictionary);
+        let possible =
+            !contains(column.data_type(), &refused) && can_cast_types(column.data_type(), plain.data_type());
+        possible.then_some(plain).ok_or_else(|| TableError::Table(refusal(column)))
     };
     let columns = schema.fields().iter().map(plain).collect::<Result<Vec<_>, _>>()?;
     Ok(Arc::new(Schema::new_with_metadata(columns, schema.metadata().clone())))
@@ -36,23 +41,19 @@ fn in_plain(
 
 /// The schema without dictionaries, for a file before whose first batch they are not known.
 pub(super) fn without_dictionaries(schema: &Schema) -> Result<SchemaRef, TableError> {
-    let refusal = |column: &Column| {
+    // A cast unfolds all of a dictionary, however its values share theirs.
+    let unfolds = |data_type: &DataType| match data_type {
+        DataType::Dictionary(_, values) => contains(values, is_dictionary),
+        _ => false,
+    };
+    in_plain(schema, unfolds, |column| {
         format!(
             "an Arrow file cannot hold the column {}, which is {}: its dictionaries are too large, or not known \
              beforehand; an Arrow stream (arrows) can",
             printable(column.name()),
             kind(column.data_type())
         )
-    };
-    // A cast unfolds all of a dictionary, however its values share theirs.
-    let unfolds = |data_type: &DataType| match data_type {
-        DataType::Dictionary(_, values) => contains(values, is_dictionary),
-        _ => false,
-    };
-    match schema.fields().iter().find(|column| contains(column.data_type(), unfolds)) {
-        Some(column) => Err(TableError::Table(refusal(column))),
-        None => in_plain(schema, &without_dictionary, refusal),
-    }
+    })
 }
 
 /// The schema without what has values that no row refers to even in a copy: dictionaries. Refused is what
@@ -72,18 +73,14 @@ pub(super) fn without_other_rows(schema: &Schema) -> Result<SchemaRef, TableErro
         DataType::Union(_, UnionMode::Dense) => has_runs(data_type),
         _ => false,
     };
-    let refusal = |column: &Column| {
+    in_plain(schema, refused, |column| {
         format!(
             "the column {}, which is {}, cannot be written for some organizations without values of others; \
              make the export without it",
             printable(column.name()),
             kind(column.data_type())
         )
-    };
-    match schema.fields().iter().find(|column| contains(column.data_type(), refused)) {
-        Some(column) => Err(TableError::Table(refusal(column))),
-        None => in_plain(schema, &without_dictionary, refusal),
-    }
+    })
 }
 
 /// For each column, whether what its rows show is to be copied before it is written.
@@ -135,28 +132,19 @@ pub(super) fn standing_alone(array: &ArrayRef, column: &Column) -> Result<ArrayR
         // Out of a dictionary of views come views of all of its values.
         return tidied(&array, None).map_err(fail);
     }
-    let wasteful = |buffers: &[Buffer], used: usize| {
-        buffers.iter().map(Buffer::len).sum::<usize>() > used + used / 4 + 4096
-    };
     Ok(match array.data_type() {
-        DataType::Utf8View => {
-            let views = array.as_string_view();
-            if wasteful(views.data_buffers(), views.total_buffer_bytes_used()) {
-                Arc::new(views.gc())
-            } else {
-                Arc::clone(array)
-            }
-        }
-        DataType::BinaryView => {
-            let views = array.as_binary_view();
-            if wasteful(views.data_buffers(), views.total_buffer_bytes_used()) {
-                Arc::new(views.gc())
-            } else {
-                Arc::clone(array)
-            }
-        }
+        DataType::Utf8View => with_its_own_buffers::<StringViewType>(array),
+        DataType::BinaryView => with_its_own_buffers::<BinaryViewType>(array),
         _ => Arc::clone(array),
     })
+}
+
+/// Views whose buffers have much more than they show, with new ones.
+fn with_its_own_buffers<T: ByteViewType>(array: &ArrayRef) -> ArrayRef {
+    let views = array.as_byte_view::<T>();
+    let (all, shown) =
+        (views.data_buffers().iter().map(Buffer::len).sum::<usize>(), views.total_buffer_bytes_used());
+    if all > shown + shown / 4 + 4096 { Arc::new(views.gc()) } else { Arc::clone(array) }
 }
 
 /// The array with what its rows show copied, and nothing beside it, but for a dictionary's values.
@@ -242,7 +230,7 @@ mod tests {
     use ::arrow::buffer::{OffsetBuffer, ScalarBuffer};
     use ::arrow::datatypes::{Int8Type, Int32Type, UnionFields};
 
-    const REFUSED: [&str; 12] = [
+    const REFUSED: [&str; 13] = [
         "list view",
         "list view of dictionary",
         "large list view",
@@ -253,18 +241,21 @@ mod tests {
         "union of dictionary",
         "sparse union of lists of dictionary",
         "dictionary of lists",
+        "dictionary of lists of dictionary",
         "dictionary of dictionary",
         "dictionary of runs",
     ];
 
     /// A note of every row in every form in which an array can have values that none of its rows refers to,
-    /// or that stand beside them.
-    /// Those that cannot be written for some organizations are in [`REFUSED`].
+    /// or that stand beside them. Those that cannot be written for some organizations are in [`REFUSED`].
     fn notes(rows: usize) -> Vec<(&'static str, ArrayRef)> {
         let note = |i: usize| format!("a note about row {i:04}.");
         let text: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(note)));
-        let keys = UInt16Array::from_iter_values(0..rows as u16);
-        let coded: ArrayRef = Arc::new(DictionaryArray::new(keys, Arc::clone(&text)));
+        let coded_of = |values: &ArrayRef| {
+            let keys = UInt16Array::from_iter_values(0..rows as u16);
+            Arc::new(DictionaryArray::new(keys, Arc::clone(values))) as ArrayRef
+        };
+        let coded = coded_of(&text);
         let views: ArrayRef = Arc::new(StringViewArray::from_iter_values((0..rows).map(note)));
         let binary = cast_with_options(&views, &DataType::BinaryView, &CastOptions::default()).unwrap();
         let item = |array: &ArrayRef| Arc::new(Column::new("item", array.data_type().clone(), true));
@@ -291,10 +282,6 @@ mod tests {
             let list =
                 LargeListViewArray::new(item(values), places, vec![1; rows].into(), Arc::clone(values), None);
             Arc::new(list) as ArrayRef
-        };
-        let again = |values: &ArrayRef| {
-            let keys = UInt16Array::from_iter_values(0..rows as u16);
-            Arc::new(DictionaryArray::new(keys, Arc::clone(values))) as ArrayRef
         };
         let fixed = |values: &ArrayRef| {
             Arc::new(FixedSizeListArray::new(item(values), 1, Arc::clone(values), None)) as ArrayRef
@@ -337,9 +324,10 @@ mod tests {
             ("dense union of runs", union(&runs(&text), UnionMode::Dense)),
             ("union of dictionary", union(&coded, UnionMode::Dense)),
             ("sparse union of lists of dictionary", union(&(list(&coded) as ArrayRef), UnionMode::Sparse)),
-            ("dictionary of lists", again(&(list(&text) as ArrayRef))),
-            ("dictionary of dictionary", again(&coded)),
-            ("dictionary of runs", again(&runs(&text))),
+            ("dictionary of lists", coded_of(&(list(&text) as ArrayRef))),
+            ("dictionary of lists of dictionary", coded_of(&(list(&coded) as ArrayRef))),
+            ("dictionary of dictionary", coded_of(&coded)),
+            ("dictionary of runs", coded_of(&runs(&text))),
         ]
     }
 
@@ -378,7 +366,6 @@ mod tests {
                     for row in 0..ROWS {
                         let note = format!("a note about row {row:04}.");
                         let found = bytes.windows(note.len()).any(|window| window == note.as_bytes());
-                        // A sparse union has a value in every child, and both children here have the row's.
                         assert_eq!(found, belongs(row), "{name}, {format:?}, row {row}");
                     }
                     let (schema, batches) = read(format, &bytes).unwrap();
@@ -401,6 +388,37 @@ mod tests {
             let why = "cannot be written for some organizations without values of others; \
                        make the export without it";
             assert_eq!(refusal, format!("{which}{why}"));
+        }
+    }
+
+    /// From a stream to a file: what has no plain form, or one that no memory would hold.
+    #[test]
+    fn what_has_dictionaries_and_no_plain_form_is_refused_in_a_file() {
+        // IPC has no dictionaries of dictionaries.
+        for (name, column) in notes(10).into_iter().filter(|(name, _)| *name != "dictionary of dictionary") {
+            let batch = RecordBatch::try_from_iter_with_nullable([(name, column, true)]).unwrap();
+            let (schema, batches) = (batch.schema(), std::slice::from_ref(&batch));
+            let stream = write(Format::Arrows, Compression::Usual, &schema, batches).unwrap();
+            let file = carry(Format::Arrows, &stream, Format::Arrow, Compression::Usual);
+            match name {
+                "union of dictionary"
+                | "sparse union of lists of dictionary"
+                | "dictionary of lists of dictionary" => {
+                    let why = format!(
+                        "an Arrow file cannot hold the column {name}, which is {}: its dictionaries are too \
+                         large, or not known beforehand; an Arrow stream (arrows) can",
+                        kind(schema.field(0).data_type())
+                    );
+                    assert_eq!(file.map(drop).unwrap_err().to_string(), why);
+                }
+                _ => {
+                    let (schema, batches) = read(Format::Arrow, &file.unwrap()).unwrap();
+                    let plain = schema.field(0).data_type();
+                    assert!(!contains(plain, is_dictionary), "{name}");
+                    let expected = cast_with_options(batch.column(0), plain, &Default::default());
+                    assert_eq!(one(&schema, &batches).column(0), &expected.unwrap(), "{name}");
+                }
+            }
         }
     }
 
