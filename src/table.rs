@@ -61,7 +61,7 @@ pub const BATCH_BYTES: usize = 1 << 20;
 pub const ROW_BYTES_MAX: usize = 128 << 20;
 
 /// Columns a table may have; PostgreSQL's own limit is 1,600.
-const COLUMNS_MAX: usize = 4096;
+pub const COLUMNS_MAX: usize = 4096;
 
 /// What is known of a table's dictionaries before its first batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,8 +18,8 @@ use crate::secret::{Plaintext, wipe_stack};
 use crate::signature::SignatureError;
 use crate::stop::Stop;
 use crate::table::{self, FileFacts, Format, Input, Layout, TableError, Text, guarded_rows};
-use arrow::array::{Array as _, RecordBatch};
-use arrow::datatypes::Schema;
+use arrow::array::{Array as _, ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Schema};
 use join::{Join, Joined, Place};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -637,8 +637,13 @@ impl Place {
     /// Whether a row of an output has the value of its source in a column, in the form in which the
     /// output's format has it: a number is text in CSV, and a dictionary may have become plain.
     fn same_value(&self, column: usize, source: &Place, source_column: usize) -> bool {
-        let ours = self.batch.column(column).slice(self.row, 1);
-        let mut theirs = source.batch.column(source_column).slice(source.row, 1);
+        // (A dictionary may have its nulls among its values, and the same value at two places.)
+        let plain = |array: ArrayRef| match array.data_type() {
+            DataType::Dictionary(_, values) => arrow::compute::cast(&array, values).unwrap_or(array),
+            _ => array,
+        };
+        let ours = plain(self.batch.column(column).slice(self.row, 1));
+        let mut theirs = plain(source.batch.column(source_column).slice(source.row, 1));
         if ours.data_type() != theirs.data_type() {
             let text = Text::of(&ours).is_some() && Text::of(&theirs).is_none();
             let schema = source.batch.schema_ref();

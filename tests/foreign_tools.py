@@ -3,12 +3,15 @@
 usage: foreign_tools.py make FOLDER      write tables into the folder
        foreign_tools.py filter REKEK SAMPLE FOLDER
                                         stream the sample site from DuckDB through `rekek rewrap - -o -` to pyarrow
+       foreign_tools.py odd REKEK SAMPLE FOLDER
+                                        re-wrap the sample site with columns that are seldom met beside it
        foreign_tools.py compare < PAIRS  each line: a file, a tab, a file that should have the same table
 
 `compare` reads the second file with pyarrow and with DuckDB, prints a line for each difference and
 exits 1 if there is one.
 """
 
+import base64
 import datetime
 import decimal
 import pathlib
@@ -22,6 +25,7 @@ try:
     import pyarrow.csv
     import pyarrow.feather
     import pyarrow.parquet as pq
+    import pyarrow.parquet.encryption as pe
 except ImportError as e:
     sys.exit(f"{sys.executable} lacks {e.name}: install pyarrow and duckdb there, or name another in REKEK_PYTHON")
 
@@ -290,12 +294,131 @@ def stream_through(rekek, sample, folder):
         sys.exit(f"{counts}")
 
 
+def odd_columns(rekek, sample, folder):
+    """Columns that came back changed, or not at all, when somebody looked: each kept now, or refused by its name."""
+    site = pa.csv.read_csv(
+        f"{sample}/export.csv",
+        convert_options=pa.csv.ConvertOptions(strings_can_be_null=True, column_types=dict.fromkeys(CIPHERTEXT, pa.string())),
+    )
+    site = site.select(["organization_id", *CIPHERTEXT, "signing_key_public_1", "signing_key_public_2", "issuer"])
+    rows = site.num_rows
+    (folder / "secrets.json").write_bytes(pathlib.Path(f"{sample}/secrets.json").read_bytes())
+    (folder / "secrets.json").chmod(0o600)
+    keys = ["--secrets", "secrets.json"]
+
+    def run(*arguments):
+        ran = subprocess.run([rekek, *map(str, arguments)], cwd=folder, capture_output=True, text=True)
+        return ran.returncode, ran.stderr
+
+    def must(what, ran):
+        if ran[0] != 0:
+            sys.exit(f"{what}: status {ran[0]}: {ran[1]}")
+
+    def rewrap(name, output):
+        return run("rewrap", name, "-o", output, *keys, "--to", "kv2", "--quiet", "--force")
+
+    def refused(name, message):
+        ran = rewrap(name, "refused.parquet")
+        if ran != (1, f"rekek: cannot read {name}: {message}\n"):
+            sys.exit(f"{name}: {ran}")
+
+    each = lambda values: [values[i % len(values)] for i in range(rows)]
+    coded = lambda values: pa.DictionaryArray.from_arrays(pa.array(each(range(len(values))), pa.int8()), values)
+    cents = [decimal.Decimal("1.25"), decimal.Decimal("-3.50")]
+    columns = {
+        "bools": coded(pa.array([True, False])),
+        "short": coded(pa.array(cents, pa.decimal128(5, 2))),
+        "long": coded(pa.array(cents, pa.decimal128(20, 2))),
+        "halves": coded(pa.array([0.5, -2.0], pa.float16())),
+        "durations": coded(pa.array([1, 2], pa.duration("us"))),
+        "moments": coded(pa.array([1, 2], pa.timestamp("ns", "Europe/Berlin"))),
+        # A null among the values, where no null stands among the places.
+        "numbers": coded(pa.array([1, 2, None])),
+        "bytes": coded(pa.array([b"1", None])),
+        "structs": pa.StructArray.from_arrays([coded(pa.array([True, None]))], ["x"]),
+    }
+    table = site
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    # As pandas writes a column in which nothing stands: there are sites without a second key.
+    table = table.set_column(
+        table.schema.get_field_index(CIPHERTEXT[1]), CIPHERTEXT[1], pa.nulls(rows)
+    ).set_column(table.schema.get_field_index("signing_key_public_2"), "signing_key_public_2", pa.nulls(rows))
+    # (pyarrow does not write such nulls to Parquet.)
+    pq.write_table(table.drop_columns(["numbers", "bytes", "structs"]), folder / "odd.parquet")
+    with pa.ipc.new_file(folder / "odd.arrow", table.schema) as writer:
+        writer.write_table(table)
+    for source in ["odd.parquet", "odd.arrow"]:
+        for extension in ["parquet", "arrow", "arrows"]:
+            output = f"{source}.{extension}"
+            must(output, rewrap(source, output))
+            must(output, run("inspect", output))
+            must(output, run("verify", output, "--source", source, *keys))
+            after = read(folder / output)
+            for name in (name for name in table.column_names if name not in CIPHERTEXT[0::2]):
+                if source == "odd.parquet" and name in ["numbers", "bytes", "structs"]:
+                    continue
+                if after[name].to_pylist() != table[name].to_pylist():
+                    sys.exit(f"{output}: the column {name} is {after[name].type} and has other values")
+
+    # What DuckDB knows of a column beside its bytes; and what has no place in Arrow.
+    database = duckdb.connect()
+    database.register("site", site)
+    database.execute(f"copy (select *, uuid() as id, '{{}}'::json as doc from site) to '{folder}/ids.parquet'")
+    must("ids", rewrap("ids.parquet", "ids-out.parquet"))
+    kinds = "select distinct typeof(id), typeof(doc) from read_parquet('{}/{}')"
+    found = database.sql(kinds.format(folder, "ids-out.parquet")).fetchall()
+    if found != [("UUID", "JSON")]:
+        sys.exit(f"{found}")
+    same = f"select count(*) from read_parquet('{folder}/ids.parquet') join read_parquet('{folder}/ids-out.parquet') using (id)"
+    if database.sql(same).fetchall() != [(rows,)]:
+        sys.exit("other ids came back")
+    no_place = "which Arrow has no place for; leave it out of the export, or cast it to"
+    database.execute(f"copy (select *, interval '1 year' as age from site) to '{folder}/interval.parquet'")
+    refused("interval.parquet", f"the column age holds an interval of months, days and milliseconds, {no_place} text")
+    moments = each([datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31)])
+    dated = site.append_column("at", pa.array(moments, pa.timestamp("us")))
+    options = {"use_deprecated_int96_timestamps": True}
+    pq.write_table(dated, folder / "int96.parquet", store_schema=False, **options)
+    refused("int96.parquet", f"the column at holds timestamps of 96 bits, {no_place} a timestamp in microseconds")
+    pq.write_table(dated, folder / "told.parquet", **options)
+    for output in ["told-out.parquet", "told-out.arrow", "told-out.csv"]:
+        must(output, rewrap("told.parquet", output))
+    for output in ["told-out.parquet", "told-out.arrow"]:
+        if read(folder / output)["at"].to_pylist() != moments:
+            sys.exit(f"{output}: other moments")
+    first, second = (line for line in (folder / "told-out.csv").read_text().split("\n")[1:3])
+    if ",0001-01-01 00:00:00," not in first or ",9999-12-31 00:00:00," not in second:
+        sys.exit("other moments in CSV")
+
+    # Encrypted, with its directory and without.
+    class Keys(pe.KmsClient):
+        def wrap_key(self, key, name):
+            return base64.b64encode(key)
+
+        def unwrap_key(self, wrapped, name):
+            return base64.b64decode(wrapped)
+
+    factory = pe.CryptoFactory(lambda config: Keys())
+    for plain_directory in [False, True]:
+        how = pe.EncryptionConfiguration(
+            footer_key="k", column_keys={"k": ["issuer"]}, plaintext_footer=plain_directory
+        )
+        properties = factory.file_encryption_properties(pe.KmsConnectionConfig(), how)
+        with pq.ParquetWriter(folder / "secret.parquet", site.schema, encryption_properties=properties) as writer:
+            writer.write_table(site)
+        where = "the Parquet file's directory: " if plain_directory else "the Parquet file is "
+        refused("secret.parquet", f"{where}encrypted, which is not supported; write it without, where the keys may be")
+
+
 def main():
     match sys.argv[1:]:
         case ["make", folder]:
             make(pathlib.Path(folder))
         case ["filter", rekek, sample, folder]:
             stream_through(rekek, sample, folder)
+        case ["odd", rekek, sample, folder]:
+            odd_columns(rekek, sample, pathlib.Path(folder))
         case ["compare"]:
             found = 0
             for line in sys.stdin:

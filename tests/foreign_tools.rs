@@ -107,3 +107,14 @@ fn an_engine_streams_through_rekek_into_another() {
         ["filter", rekek.to_str().unwrap(), sample.to_str().unwrap(), folder.path().to_str().unwrap()];
     python(&arguments, "").unwrap_or_else(|said| panic!("{said}"));
 }
+
+/// Columns that other programs write and rekek once changed, or could not read again.
+#[test]
+fn columns_that_are_seldom_met_are_kept_or_refused_by_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let rekek = assert_cmd::cargo::cargo_bin!("rekek");
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sample");
+    let arguments =
+        ["odd", rekek.to_str().unwrap(), sample.to_str().unwrap(), folder.path().to_str().unwrap()];
+    python(&arguments, "").unwrap_or_else(|said| panic!("{said}"));
+}

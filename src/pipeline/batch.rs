@@ -7,7 +7,9 @@ use crate::census::add_bounded;
 use crate::report::{Failure, RewrapCounts};
 use crate::rewrap::{Failed, Outcome, Reason, Rewrapper, Row, VerifiedRow, Work};
 use crate::row::{Field, OrgId, Sha256Digest, SourceDigest, is_absent, printable_org_id};
-use crate::table::{Layout, TableError, TableRows, TextBuilder, Texts, guarded_rows, plain_text_type};
+use crate::table::{
+    COLUMNS_MAX, Layout, TableError, TableRows, TextBuilder, Texts, guarded_rows, plain_text_type,
+};
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Field as Column, Schema, SchemaRef};
 use std::collections::{BTreeMap, HashSet};
@@ -47,6 +49,13 @@ impl Columns {
             let digests =
                 Field::ALL.map(|f| Arc::new(Column::new(f.source_digest_column(), DataType::Utf8, true)));
             columns.extend(digests);
+        }
+        if columns.len() > COLUMNS_MAX {
+            return Err(TableError::Table(format!(
+                "its output would have {} columns, the source digests with them, and more than {COLUMNS_MAX} are \
+                 not read; leave some of the other columns out of the export",
+                columns.len()
+            )));
         }
         let schema = Arc::new(Schema::new_with_metadata(columns, schema.metadata().clone()));
         Ok(Columns { layout, schema })
@@ -122,6 +131,10 @@ fn rewrap_rows(
                 Some(id) => done.met.push(id.0.clone()),
                 None => {
                     rewrapper.pass_over(&row)?;
+                    // What is wrong with the file is wrong whatever is selected of it.
+                    if texts.source_digests.is_some() {
+                        new.source_digests(&texts, i, &row)?;
+                    }
                     continue;
                 }
             }

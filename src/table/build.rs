@@ -5,10 +5,11 @@ use arrow::datatypes::DataType;
 use std::sync::Arc;
 
 /// The text type of a column that is written anew: the same, without a dictionary, since no two
-/// envelopes are alike.
+/// envelopes are alike; and a column that had no type, since it had no value, is one of text.
 pub fn plain_text_type(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Dictionary(_, values) => plain_text_type(values),
+        DataType::Null => DataType::Utf8,
         other => other.clone(),
     }
 }

@@ -126,9 +126,9 @@ pub fn open(input: &Input, options: &OpenOptions) -> Result<Box<dyn TableReader>
     };
     if !format.streams() && !regular {
         return Err(TableError::Table(format!(
-            "a {} file cannot be read from a pipe: its directory stands at its end. \
+            "{} cannot be read from a pipe: its directory stands at its end. \
              Name a regular file, or pass an Arrow stream (--input-format arrows)",
-            format.name()
+            if format == Format::Parquet { "a Parquet file" } else { "an Arrow file" }
         )));
     }
     let bytes = |file| -> Box<dyn Read + Send> {

@@ -1,6 +1,7 @@
 //! The columns that rekek knows: where they stand in a table, and their text in a batch.
 
 use super::TableError;
+use super::types::kind;
 use crate::row::{Field, ORGANIZATION_ID};
 use arrow::array::{Array, ArrayRef, AsArray, LargeStringArray, RecordBatch, StringArray, StringViewArray};
 use arrow::datatypes::{DataType, Schema};
@@ -32,8 +33,8 @@ impl Layout {
             }
             if !is_text(field.data_type()) {
                 return Err(TableError::Table(format!(
-                    "the column {name} is not text but {}",
-                    field.data_type()
+                    "the column {name} is not text but {}; cast it to text",
+                    kind(field.data_type())
                 )));
             }
             Ok(Some(index))
@@ -90,10 +91,11 @@ pub struct Texts<'a> {
     pub source_digests: Option<[Text<'a>; 3]>,
 }
 
-/// Whether a column of this type is read as text.
+/// Whether a column of this type is read as text: also one of no type at all, as other programs write a
+/// column without a value.
 pub(super) fn is_text(data_type: &DataType) -> bool {
     match data_type {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Null | DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
         DataType::Dictionary(_, values) => is_text(values),
         _ => false,
     }
@@ -101,6 +103,8 @@ pub(super) fn is_text(data_type: &DataType) -> bool {
 
 /// A text column of a batch, in any of Arrow's text types.
 pub enum Text<'a> {
+    /// Nothing but nulls.
+    Nulls,
     /// 32-bit offsets.
     Utf8(&'a StringArray),
     /// 64-bit offsets.
@@ -122,6 +126,7 @@ impl<'a> Text<'a> {
     /// The column's text, or `None` where its type is not text.
     pub fn of(array: &'a ArrayRef) -> Option<Text<'a>> {
         Some(match array.data_type() {
+            DataType::Null => Text::Nulls,
             DataType::Utf8 => Text::Utf8(array.as_string()),
             DataType::LargeUtf8 => Text::LargeUtf8(array.as_string()),
             DataType::Utf8View => Text::Utf8View(array.as_string_view()),
@@ -139,6 +144,7 @@ impl<'a> Text<'a> {
     /// The text in a row of the batch; `None` is null.
     pub fn get(&self, row: usize) -> Option<&'a str> {
         match self {
+            Text::Nulls => None,
             Text::Utf8(a) => a.is_valid(row).then(|| a.value(row)),
             Text::LargeUtf8(a) => a.is_valid(row).then(|| a.value(row)),
             Text::Utf8View(a) => a.is_valid(row).then(|| a.value(row)),
@@ -156,7 +162,7 @@ impl<'a> Text<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{DictionaryArray, types::Int8Type};
+    use arrow::array::{DictionaryArray, NullArray, types::Int8Type};
     use arrow::datatypes::Field as Column;
     use std::sync::Arc;
 
@@ -207,7 +213,8 @@ mod tests {
             let text = Text::of(array).unwrap();
             assert_eq!((0..4).map(|i| text.get(i)).collect::<Vec<_>>(), values);
         }
-        let empty: ArrayRef = Arc::new(empty);
-        assert_eq!(Text::of(&empty).unwrap().get(1), None);
+        for empty in [Arc::new(empty) as ArrayRef, Arc::new(NullArray::new(2))] {
+            assert_eq!(Text::of(&empty).unwrap().get(1), None);
+        }
     }
 }

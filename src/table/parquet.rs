@@ -26,9 +26,10 @@ use ::arrow::compute::{CastOptions, cast_with_options};
 use ::arrow::datatypes::{DataType, Field as Column, FieldRef, Schema, SchemaRef, TimeUnit};
 use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, RowGroups};
 use ::parquet::arrow::{
-    ArrowWriter, FieldLevels, ProjectionMask, parquet_to_arrow_field_levels, parquet_to_arrow_schema,
+    ARROW_SCHEMA_META_KEY, ArrowWriter, FieldLevels, ProjectionMask, parquet_to_arrow_field_levels,
+    parquet_to_arrow_schema,
 };
-use ::parquet::basic::{Compression as Codec, Encoding, ZstdLevel};
+use ::parquet::basic::{Compression as Codec, ConvertedType, Encoding, Type as PhysicalType, ZstdLevel};
 use ::parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
 use ::parquet::errors::{ParquetError, Result as ParquetResult};
 use ::parquet::file::metadata::{KeyValue, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
@@ -53,6 +54,9 @@ const PAGE_HEADER_BYTES_MAX: usize = 1 << 20;
 /// Bytes that a file's directory may have: some 10 KiB a row group are usual, and decoded it takes
 /// some twenty times as much at the worst.
 const FOOTER_BYTES_MAX: u32 = 32 << 20;
+
+/// What is said of an encrypted file, whether its directory is encrypted too or only its columns.
+const ENCRYPTED: &str = "encrypted, which is not supported; write it without, where the keys may be";
 
 /// How deep columns may be nested. A guard of the stack, far above what anybody writes.
 const NESTING_MAX: usize = 64;
@@ -82,6 +86,13 @@ impl ParquetReader {
         let key_values = metadata.file_metadata().key_value_metadata();
         let schema =
             parquet_to_arrow_schema(descriptor, key_values).map_err(|e| parquet_error("the schema", e))?;
+        let told = key_values.into_iter().flatten().any(|entry| entry.key == ARROW_SCHEMA_META_KEY);
+        if !told && let Some(refusal) = descriptor.columns().iter().find_map(without_place) {
+            return Err(refusal);
+        }
+        let columns: Vec<_> =
+            schema.fields().iter().map(|column| replaced(column, &plain_in_parquet)).collect();
+        let schema = Schema::new_with_metadata(columns, schema.metadata().clone());
         let fixed_bytes = schema.fields().iter().map(|c| fixed_bytes(c.data_type())).sum();
         if fixed_bytes > ROW_BYTES_MAX as u64 {
             return Err(TableError::Table(format!(
@@ -156,6 +167,44 @@ impl ParquetReader {
         let columns = batch.columns().iter().zip(self.schema.fields());
         let columns = columns.map(|(array, column)| in_type(array, column)).collect::<Result<_, _>>()?;
         RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|e| arrow_error("the columns", e))
+    }
+}
+
+/// Refuses a column that Arrow has no type for, where the file does not say in which of Arrow's types its
+/// values fit: the decoder would leave the months of an interval away, and turn the years before 1677 and
+/// after 2262 of an INT96 into others.
+fn without_place(column: &ColumnDescPtr) -> Option<TableError> {
+    let (what, cast) = if column.converted_type() == ConvertedType::INTERVAL {
+        ("an interval of months, days and milliseconds", "text")
+    } else if column.physical_type() == PhysicalType::INT96 {
+        ("timestamps of 96 bits", "a timestamp in microseconds")
+    } else {
+        return None;
+    };
+    let name = column.path().parts().first().map_or("", String::as_str);
+    Some(TableError::Table(format!(
+        "the column {} holds {what}, which Arrow has no place for; leave it out of the export, or cast it to {cast}",
+        printable(name)
+    )))
+}
+
+/// A dictionary that is none in Parquet: one of anything but text or binary stands there plain, and is
+/// declared so. (Declared as a dictionary, booleans and decimals are not decoded by the parquet crate, and
+/// pyarrow takes moments for numbers.)
+fn plain_in_parquet(data_type: &DataType) -> Option<DataType> {
+    use DataType::{Binary, BinaryView, Dictionary, LargeBinary, LargeUtf8, Utf8, Utf8View};
+    match data_type {
+        Dictionary(_, values) => match values.as_ref() {
+            Utf8
+            | LargeUtf8
+            | Utf8View
+            | Binary
+            | LargeBinary
+            | BinaryView
+            | DataType::FixedSizeBinary(_) => None,
+            plain => Some(plain.clone()),
+        },
+        _ => None,
     }
 }
 
@@ -252,13 +301,16 @@ fn as_view(column: &FieldRef) -> FieldRef {
 /// The file's directory, after a look at what the decoder would take on trust.
 fn read_footer(file: &FileAt) -> Result<ParquetMetaData, TableError> {
     let not_parquet = || TableError::Table("this is no Parquet file, or it is cut short".into());
-    if file.len() < 12 || file.range(0, 4)? != b"PAR1" {
+    if file.len() < 12 {
         return Err(not_parquet());
     }
     let mut tail = [0; 8];
     file.read_at(&mut tail, file.len() - 8)?;
     if &tail[4..] == b"PARE" {
-        return Err(TableError::Table("the Parquet file is encrypted, which is not supported".into()));
+        return Err(TableError::Table(format!("the Parquet file is {ENCRYPTED}")));
+    }
+    if file.range(0, 4)? != b"PAR1" {
+        return Err(not_parquet());
     }
     let length = u32::from_le_bytes([tail[0], tail[1], tail[2], tail[3]]);
     let room = file.len() - 12;
@@ -294,6 +346,10 @@ fn check_footer(footer: &[u8]) -> Result<(), &'static str> {
             if groups > thrift.0.len() as u64 / 8 {
                 return Err("it declares more row groups than it has");
             }
+        }
+        // (`encryption_algorithm`: the columns are, though this directory is not.)
+        if id == 8 {
+            return Err(ENCRYPTED);
         }
         if id == 2 && kind == Thrift::LIST {
             let (size, kind) = thrift.list()?;
@@ -885,6 +941,7 @@ fn cannot_hold(column: &Column) -> TableError {
 fn storable(column: &FieldRef) -> FieldRef {
     use DataType::{Date32, Date64, Dictionary, Int32, Time32, Timestamp};
     replaced(column, &|data_type| match data_type {
+        _ if plain_in_parquet(data_type).is_some() => plain_in_parquet(data_type),
         Dictionary(keys, values) if keys.primitive_width().is_some_and(|bytes| bytes < 4) => {
             Some(Dictionary(Box::new(Int32), values.clone()))
         }

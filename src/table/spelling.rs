@@ -143,8 +143,9 @@ fn float<F: LowerExp + std::fmt::Display>(
 }
 
 fn moment(out: &mut String, seconds: i64, nanoseconds: i64, form: &str) -> Option<()> {
-    let moment = jiff::Timestamp::new(seconds, i32::try_from(nanoseconds).ok()?).ok()?;
-    let moment = moment.to_zoned(jiff::tz::TimeZone::UTC);
+    // (A `jiff::Timestamp` ends a day before the year does, so that it is one everywhere.)
+    let since = jiff::SignedDuration::new(seconds, i32::try_from(nanoseconds).ok()?);
+    let moment = jiff::civil::date(1970, 1, 1).at(0, 0, 0, 0).checked_add(since).ok()?;
     if !(1..=9999).contains(&moment.year()) {
         return None;
     }
@@ -190,6 +191,9 @@ mod tests {
             spelled(Date32Array::from(vec![0, -1, 19_782])),
             some(["1970-01-01", "1969-12-31", "2024-02-29"])
         );
+        assert_eq!(spelled(Date32Array::from(vec![-719_162, 2_932_896])), some(["0001-01-01", "9999-12-31"]));
+        let last = TimestampMicrosecondArray::from(vec![253_402_300_799_999_999]).with_timezone("UTC");
+        assert_eq!(spelled(last), some(["9999-12-31 23:59:59.999999+00"]));
         let micros = TimestampMicrosecondArray::from(vec![1_709_210_096_120_000, -1]);
         assert_eq!(spelled(micros.clone()), some(["2024-02-29 12:34:56.12", "1969-12-31 23:59:59.999999"]));
         assert_eq!(
@@ -208,7 +212,7 @@ mod tests {
         let array: ArrayRef = Arc::new(Date32Array::from(vec![-800_000]));
         let error = spell(&array, &Column::new("since", DataType::Date32, true)).unwrap_err().to_string();
         assert_eq!(error, "the column since: CSV has no spelling for one of its values, of type Date32");
-        for refused in [i32::MAX, i32::MIN] {
+        for refused in [i32::MAX, i32::MIN, -719_163, 2_932_897] {
             let array: ArrayRef = Arc::new(Date32Array::from(vec![refused]));
             assert!(spell(&array, &Column::new("since", DataType::Date32, true)).is_err());
         }
