@@ -4,7 +4,7 @@ use crate::people::{self, Report, count, say};
 use crate::progress::ProgressArgument;
 use crate::status::Outcome;
 use crate::total::rows_told;
-use crate::{PROGRAM, census, process};
+use crate::{PROGRAM, census, paths, process};
 use clap::Args;
 use rekek::inspect::{InspectReport, Inspection};
 use rekek::row::KeyId;
@@ -46,6 +46,7 @@ pub struct Arguments {
 
 /// Does it.
 pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
+    paths::format_of("the input", &arguments.input, arguments.input_format, "--input-format")?;
     let progress = arguments.progress.begin(None, rows_told(&arguments.input, arguments.input_format));
     let inspection = Inspection {
         input: Input::from_argument(&arguments.input),

@@ -1,13 +1,13 @@
 //! `rekek keygen`: the one place where a key is printed, or added to a secrets file.
 
 use crate::PROGRAM;
-use crate::keys::read_secret;
+use crate::keys::{read_secret, refuse_key};
 use anyhow::Context as _;
 use base64::Engine as _;
 use clap::Args;
 use rekek::keyring::{fingerprint, generate, insert_into_secrets, new_secrets};
 use rekek::publish::{self, Existing};
-use rekek::row::{KeyId, printable};
+use rekek::row::{KeyId, could_be_key, printable};
 use rekek::stop::Stop;
 use std::fs::File;
 use std::io::Write as _;
@@ -32,6 +32,16 @@ pub struct Arguments {
 /// Does it.
 pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     let id = &arguments.key_id;
+    if could_be_key(id.as_str()) {
+        return Err(Usage(
+            "the key's id could be a key itself (not shown), which no secrets file may have; choose a name such as kv3"
+                .into(),
+        )
+        .into());
+    }
+    if let Some(path) = &arguments.secrets {
+        refuse_key(path)?;
+    }
     let shown = printable(id.as_str());
     let key = generate().context("the operating system gave no random bytes")?;
     let fingerprint = fingerprint(&key);

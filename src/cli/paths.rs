@@ -1,6 +1,7 @@
 //! Paths as arguments: which of them are one file, and which are standard input.
 
 use crate::status::Usage;
+use rekek::table::{Format, Input};
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -91,6 +92,13 @@ pub fn refuse_redirected(read: &[(&str, PathBuf)]) -> Result<(), Usage> {
         }
         None => Ok(()),
     }
+}
+
+/// The format of a table, which its name or else `flag` has to say.
+pub fn format_of(what: &str, path: &Path, given: Option<Format>, flag: &str) -> Result<Format, Usage> {
+    Input::from_argument(path).format(given).ok_or_else(|| {
+        Usage(format!("cannot tell the format of {what} {} by its name; say it with {flag}", path.display()))
+    })
 }
 
 /// Refuses two uses of standard input.

@@ -171,20 +171,14 @@ impl Arguments {
     }
 
     fn formats(&self) -> Result<(Format, Format), Usage> {
-        let unknown = |what: &str, name: &Path, flag: &str| {
-            Usage(format!(
-                "cannot tell the format of {what} {} by its name; say it with {flag}",
-                name.display()
-            ))
-        };
-        let input = self.input().format(self.input_format);
-        let input = input.ok_or_else(|| unknown("the input", &self.input, "--input-format"))?;
+        let input = paths::format_of("the input", &self.input, self.input_format, "--input-format")?;
         let output = match &self.output {
             None => input,
-            Some(path) => Input::from_argument(path)
-                .format(self.output_format)
-                .or(self.conduct.dry_run.then_some(input))
-                .ok_or_else(|| unknown("the output", path, "--output-format"))?,
+            Some(path) => {
+                let given = self.output_format;
+                paths::format_of("the output", path, given, "--output-format")
+                    .or_else(|unknown| if self.conduct.dry_run { Ok(input) } else { Err(unknown) })?
+            }
         };
         Ok((input, output))
     }

@@ -5,7 +5,7 @@ use crate::people::{self, Report};
 use crate::progress::{Progress, ProgressArgument};
 use crate::status::{Interrupted, Usage};
 use clap::Args;
-use rekek::publish::{self, Existing};
+use rekek::publish::{self, Existing, PublishError};
 use rekek::site::connect::Database;
 use rekek::site::{SiteError, Step, Watch};
 use serde::Serialize;
@@ -142,6 +142,16 @@ pub fn files_of(database: &Database) -> Vec<(&'static str, PathBuf)> {
     database.files().into_iter().map(|file| (what, file)).collect()
 }
 
+/// Refuses a URL where a file should be named, before a message names it: it may have a password in it.
+pub fn refuse_url(path: &Path) -> Result<(), Usage> {
+    if path.to_string_lossy().contains("://") && path.symlink_metadata().is_err() {
+        return Err(Usage(
+            "a URL stands where a file should be named (not shown); a database's goes to --db".into(),
+        ));
+    }
+    Ok(())
+}
+
 /// Where a report goes beside the table for people.
 #[derive(Args)]
 pub struct ReportArguments {
@@ -162,13 +172,22 @@ impl ReportArguments {
         written: &[(&str, &Path)],
         existing: Existing,
     ) -> anyhow::Result<()> {
+        let named = read.iter().map(|(_, path)| path.as_path()).chain(written.iter().map(|(_, path)| *path));
+        named.chain(self.report.as_deref()).try_for_each(refuse_url)?;
         let mut all = written.to_vec();
         if let Some(path) = &self.report {
             all.insert(0, ("the report", path));
         }
         paths::refuse_clashes(&all, read)?;
         if let Some(path) = &self.report {
-            publish::check(path, existing)?;
+            publish::check(path, existing).map_err(|error| match error {
+                // Only an export has --force.
+                PublishError::Exists(path) if written.is_empty() => {
+                    Usage(format!("{} exists already; choose another name for the report", path.display()))
+                        .into()
+                }
+                error => anyhow::Error::from(error),
+            })?;
         }
         Ok(())
     }

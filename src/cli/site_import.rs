@@ -2,7 +2,7 @@
 
 use crate::people::{Report, Tone, count};
 use crate::progress::ProgressArgument;
-use crate::site::{DatabaseArgument, ReportArguments, Shown, files_of, stopped};
+use crate::site::{DatabaseArgument, ReportArguments, Shown, files_of, refuse_url, stopped};
 use crate::site_warning::Warning;
 use crate::status::{Outcome, Usage, stop_on_signals};
 use crate::trusted::{self, TrustedKeyArgument};
@@ -12,6 +12,7 @@ use rekek::row::Sha256Digest;
 use rekek::site::SiteError;
 use rekek::site::import::{LOCK_TIMEOUT, OnConflict, Options, run as import};
 use rekek::site::report::{ImportReport, Reason};
+use rekek::site_config::SiteConfig;
 use rekek::table::Format;
 use std::path::PathBuf;
 
@@ -79,6 +80,7 @@ enum HowOnConflict {
 
 /// Does it.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+    refuse_url(&arguments.input)?;
     let database = arguments.database.parse()?;
     if !arguments.input.metadata().map_or(true, |m| m.is_file()) || arguments.input.as_os_str() == "-" {
         return Err(Usage("an import reads its input twice: name a regular file".into()).into());
@@ -104,6 +106,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         lock_timeout: arguments.lock_timeout,
         ..Options::new(arguments.input.clone())
     };
+    // (What is wrong with it is an error of the import itself.)
+    let config = arguments.site_config.as_deref().and_then(|path| Some((path, SiteConfig::read(path).ok()?)));
+    if let Some((path, SiteConfig { enabled: Some(false), .. })) = config {
+        Warning::SiteDisabled(path.to_owned()).say();
+    }
     options.unchecked().into_iter().for_each(|what| Warning::Unchecked(what).say());
     let shown = Shown::new(arguments.progress);
     let ended = import(&database, &options, &stop_on_signals()?, &shown);
@@ -147,11 +154,31 @@ fn answer(report: &ImportReport) -> Option<String> {
         (true, ..) => "nothing was written, as asked".to_owned(),
         (_, true, _) => "the other rows were written".to_owned(),
         (_, false, 0) => "nothing was written".to_owned(),
-        (_, false, batches) => format!("the {batches} batches before were written, this one was not"),
+        (_, false, 1) => "the batch before was written, this one was not".to_owned(),
+        (_, false, batches) => {
+            format!("the {} batches before were written, this one was not", count(batches))
+        }
     };
-    Some(format!(
-        "{n} rows conflict and were left as they are, {went}; export and re-wrap them again (--org)"
-    ))
+    let left = if n == 1 {
+        "1 row conflicts and was left as it is".to_owned()
+    } else {
+        format!("{} rows conflict and were left as they are", count(n))
+    };
+    let advice: Vec<_> = [Reason::SourceChanged, Reason::VersionUnreadable, Reason::ConfigNotFound]
+        .into_iter()
+        .filter(|reason| report.conflicts.iter().any(|conflict| conflict.reason == *reason))
+        .map(advice)
+        .collect();
+    Some(format!("{left}, {went}; {}", advice.join("; ")))
+}
+
+/// What to do about conflicts of this kind.
+fn advice(reason: Reason) -> &'static str {
+    match reason {
+        Reason::SourceChanged => "export and re-wrap again what was changed (--org)",
+        Reason::VersionUnreadable => "mend tenants.version where it cannot be read, and import again",
+        Reason::ConfigNotFound => "what was deleted needs nothing",
+    }
 }
 
 /// What a reason's name alone does not tell.
@@ -197,7 +224,8 @@ fn table(report: &ImportReport) -> Report {
         (false, true, 1) => (Tone::Good, "yes, in one transaction".to_owned()),
         (false, true, n) => (Tone::Good, format!("yes, in {} transactions", count(n))),
         (false, false, 0) => (Tone::Bad, "no: nothing was written".to_owned()),
-        (false, false, n) => (Tone::Bad, format!("only {} transactions", count(n))),
+        (false, false, 1) => (Tone::Bad, "only the first transaction".to_owned()),
+        (false, false, n) => (Tone::Bad, format!("only the first {} transactions", count(n))),
     };
     table.toned(tone, "committed", committed);
     table.line("time", format!("{:.1} s", report.elapsed_seconds));

@@ -1,8 +1,9 @@
 //! `rekek-site init`.
 
+use crate::paths;
 use crate::people::{self, Report, count};
 use crate::progress::ProgressArgument;
-use crate::site::{DatabaseArgument, Shown, stopped};
+use crate::site::{DatabaseArgument, Shown, refuse_url, stopped};
 use crate::site_warning::Warning;
 use crate::status::{Outcome, stop_on_signals};
 use clap::Args;
@@ -39,6 +40,10 @@ pub struct Arguments {
 
 /// Does it.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
+    if let Some(rows) = &arguments.rows {
+        refuse_url(rows)?;
+        paths::format_of("the export", rows, arguments.input_format, "--input-format")?;
+    }
     let database = arguments.database.parse()?;
     let options = Options {
         generation: if arguments.generation == 1 { Generation::First } else { Generation::Second },

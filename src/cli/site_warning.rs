@@ -10,6 +10,12 @@ pub enum Warning {
     /// An import that could be checked better.
     #[error("{0}")]
     Unchecked(&'static str),
+    /// The configuration says that the service does not encrypt.
+    #[error(
+        "{path}: machine_identity.enabled is false: this site does not use its master key; see that it is \
+         the right file", path = .0.display()
+    )]
+    SiteDisabled(std::path::PathBuf),
     /// Columns of an export that went nowhere.
     #[error("columns that the tables do not have were left out: {0}; see that none of them is misspelled")]
     ColumnsIgnored(String),

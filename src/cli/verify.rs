@@ -72,6 +72,10 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         let what = "--source compares plaintexts, and needs the keys: name them with --secrets FILE";
         return Err(Usage(what.into()).into());
     }
+    paths::format_of("the input", &arguments.input, arguments.input_format, "--input-format")?;
+    if let Some(source) = &arguments.source {
+        paths::format_of("the source", source, arguments.source_format, "--source-format")?;
+    }
     let trusted = arguments.trusted_key.load()?;
     let keyring = if arguments.keys.is_empty() { None } else { Some(arguments.keys.load(stop)?) };
     let input = Input::from_argument(&arguments.input);
@@ -147,6 +151,7 @@ fn table(
     }
     match report.scope_organizations {
         Some(n) => table.line("scope", format!("{} selected organizations", count(n))),
+        None if manifest.is_none() => table.line("scope", "not known: no manifest says it"),
         None => table.line("scope", "all organizations"),
     }
     table.line("fields opened", count(report.fields_opened));

@@ -381,7 +381,7 @@ impl Run<'_> {
     ) -> Result<Ended, SiteError> {
         self.watch.next(Step::Comparing);
         self.timed(store.begin(false), |p| &mut p.compare).await?;
-        let (counts, conflicts) = self.timed(store.compare(range), |p| &mut p.compare).await?;
+        let (mut counts, conflicts) = self.timed(store.compare(range), |p| &mut p.compare).await?;
         let abort = counts.rows_conflicted > 0 && self.options.on_conflict == OnConflict::Abort;
         if !abort && counts.rows_updated > 0 {
             self.watch.next(Step::Writing);
@@ -415,6 +415,11 @@ impl Run<'_> {
             self.batches_committed += 1;
         }
         self.phases.commit += begun.elapsed().as_secs_f64();
+        if abort && self.batches_committed > 0 {
+            // Beside rows that are written for good none is counted that would have been.
+            counts.rows_examined -= counts.rows_updated;
+            counts.rows_updated = 0;
+        }
         self.counts.add(&counts);
         self.conflicts.append(conflicts);
         Ok(if abort { Ended::Aborted } else { Ended::Written })

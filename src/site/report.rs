@@ -90,7 +90,7 @@ pub struct Conflict {
 /// rows_already_applied + rows_unchanged + rows_conflicted`.
 ///
 /// Where nothing was committed (a dry run, conflicts under `abort`) `rows_updated` says what would
-/// have been.
+/// have been. Where batches were committed before one with a conflict, it is what they wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImportCounts {
     /// Rows of the file that were come to.

@@ -106,6 +106,68 @@ fn source_digests_that_do_not_fit_their_fields() {
         let site = Site::sample();
         site.write("export.csv", table.text());
         refused(&site, REWRAP, 1, &format!("cannot read export.csv: {}", message(row + 1)));
+        // What is wrong with the file is wrong whatever is selected of it.
+        let other = table.get((row + 1) % table.rows.len(), "organization_id");
+        refused(
+            &site,
+            &format!("{REWRAP} --org {other}"),
+            1,
+            &format!("cannot read export.csv: {}", message(row + 1)),
+        );
+    }
+}
+
+/// An output has three columns more, and must be read again.
+#[test]
+fn more_columns_than_an_output_may_have() {
+    let mut table = Table::sample();
+    table.rows.truncate(2);
+    let widened = |mut table: Table, columns: usize| {
+        (table.header.len()..columns).for_each(|i| table.header.push(format!("c{i}")));
+        table.rows.iter_mut().for_each(|row| row.resize(columns, String::new()));
+        table.text()
+    };
+    let site = Site::sample();
+    site.write("export.csv", widened(table.clone(), 4094));
+    refused(
+        &site,
+        REWRAP,
+        1,
+        "cannot read export.csv: its output would have 4097 columns, the source digests with them, and more than \
+         4096 are not read; leave some of the other columns out of the export",
+    );
+    site.write("export.csv", widened(table, 4093));
+    site.rekek(REWRAP).good();
+    assert_eq!(site.rekek("inspect out.csv").status, 0);
+}
+
+#[test]
+fn a_name_that_does_not_tell_the_format_is_a_usage_error_everywhere() {
+    let site = Site::sample();
+    site.write("export", site.read("export.csv"));
+    let keys = "--secrets secrets.json";
+    for (line, what) in [
+        ("inspect export".to_owned(), "the input export by its name; say it with --input-format"),
+        ("verify export".into(), "the input export by its name; say it with --input-format"),
+        (
+            format!("verify export.csv --source export {keys}"),
+            "the source export by its name; say it with --source-format",
+        ),
+        (
+            format!("rewrap export -o out.csv {keys} --to kv2"),
+            "the input export by its name; say it with --input-format",
+        ),
+        (
+            format!("rewrap export.csv -o out {keys} --to kv2"),
+            "the output out by its name; say it with --output-format",
+        ),
+    ] {
+        let run = site.rekek(&line);
+        assert_eq!(
+            (run.status, run.stderr),
+            (2, format!("rekek: cannot tell the format of {what}\n")),
+            "{line}"
+        );
     }
 }
 

@@ -70,3 +70,30 @@ fn keys_added_at_once_are_all_kept() {
     assert_eq!(secrets["machine_identity"]["encryption_keys"].as_object().unwrap().len(), 9);
     assert_eq!(site.names(), ["s.json"]);
 }
+
+/// Neither where its id should stand, which would make the whole file one that nobody reads, nor where a file
+/// should be named.
+#[test]
+fn what_could_be_a_key_is_taken_for_no_id_and_for_no_file_and_is_not_shown() {
+    let site = Site::sample();
+    let secrets = site.read("secrets.json");
+    let key = base64::engine::general_purpose::STANDARD.encode([7; 32]);
+    for line in [
+        format!("keygen {key}"),
+        format!("keygen {key} --secrets secrets.json"),
+        format!("keygen kv9 --secrets {key}"),
+        format!("rewrap export.csv --dry-run --to kv2 --secrets {key}"),
+        format!("rewrap export.csv --dry-run --to kv2 --secrets secrets.json --vault-key kv9={key}"),
+        format!("verify export.csv --to kv2 --secrets folder/{key}"),
+    ] {
+        let run = site.rekek(&line);
+        assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{line}: {}", run.stderr);
+        assert!(run.stderr.contains("could be a key") && !run.stderr.contains(&key), "{}", run.stderr);
+    }
+    assert_eq!(site.read("secrets.json"), secrets);
+    assert_eq!(site.names(), ["export.csv", "secrets.json", "site.toml"]);
+    // A file that is called so is one.
+    let name = "ab".repeat(32);
+    site.write(&name, &secrets);
+    site.rekek(&format!("rewrap export.csv --dry-run --to kv2 --secrets {name}")).good();
+}

@@ -277,7 +277,16 @@ fn tls_up_to_verify_full_with_client_certificates() {
 fn no_usage_error_tells_a_password() {
     use std::os::unix::ffi::OsStrExt as _;
     let odd = std::ffi::OsStr::from_bytes(b"postgres://u:hushhush\xff@h/d");
-    let cases: [&[&std::ffi::OsStr]; 8] = [
+    let url = "postgres://u:hushhush@h/d".as_ref();
+    let (db, sqlite) = ("--db".as_ref(), "sqlite:x".as_ref());
+    let cases: [&[&std::ffi::OsStr]; 14] = [
+        // Where a file should be named.
+        &["import".as_ref(), url, db, sqlite],
+        &["import".as_ref(), "x".as_ref(), db, sqlite, "--manifest".as_ref(), url],
+        &["import".as_ref(), "x".as_ref(), db, sqlite, "--site-config".as_ref(), url],
+        &["inspect".as_ref(), db, sqlite, "--report".as_ref(), url],
+        &["export".as_ref(), db, sqlite, "-o".as_ref(), url, "--output-format".as_ref(), "csv".as_ref()],
+        &["init".as_ref(), db, sqlite, "--rows".as_ref(), url],
         &["inspect".as_ref(), "postgres://u@h/db?password=hushhush&sslmode=require".as_ref()],
         &["inspect".as_ref(), "host=db user=x password=hushhush".as_ref()],
         &["inspect".as_ref(), "hushhush".as_ref()],

@@ -295,9 +295,21 @@ fn arguments_that_make_no_sense() {
         "export -o x.unknown",
         "export -o x.csv --org a/b",
         "init --generation 3",
+        "init --rows rows.unknown",
     ] {
         let ran = r.site(line);
         assert_eq!((ran.status, ran.stdout.as_str()), (2, ""), "{line}: {}", ran.stderr);
         assert!(!ran.stderr.is_empty());
+    }
+    // There is no --force to replace it with.
+    for line in ["import out.csv --report site.toml", "inspect --report site.toml"] {
+        let ran = r.site(line);
+        assert_eq!(ran.status, 2, "{line}");
+        assert!(
+            ran.stderr
+                .ends_with("rekek-site: site.toml exists already; choose another name for the report\n"),
+            "{}",
+            ran.stderr
+        );
     }
 }
