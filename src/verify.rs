@@ -19,7 +19,7 @@ use crate::signature::SignatureError;
 use crate::stop::Stop;
 use crate::table::{self, FileFacts, Format, Input, Layout, TableError, Text, guarded_rows};
 use arrow::array::{Array as _, ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::Schema;
 use join::{Join, Joined, Place};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -638,8 +638,8 @@ impl Place {
     /// output's format has it: a number is text in CSV, and a dictionary may have become plain.
     fn same_value(&self, column: usize, source: &Place, source_column: usize) -> bool {
         // (A dictionary may have its nulls among its values, and the same value at two places.)
-        let plain = |array: ArrayRef| match array.data_type() {
-            DataType::Dictionary(_, values) => arrow::compute::cast(&array, values).unwrap_or(array),
+        let plain = |array: ArrayRef| match table::without_dictionaries(array.data_type()) {
+            plain if plain != *array.data_type() => arrow::compute::cast(&array, &plain).unwrap_or(array),
             _ => array,
         };
         let ours = plain(self.batch.column(column).slice(self.row, 1));

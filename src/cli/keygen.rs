@@ -1,7 +1,8 @@
 //! `rekek keygen`: the one place where a key is printed, or added to a secrets file.
 
 use crate::PROGRAM;
-use crate::keys::{read_secret, refuse_key};
+use crate::keys::read_secret;
+use crate::paths;
 use anyhow::Context as _;
 use base64::Engine as _;
 use clap::Args;
@@ -40,7 +41,7 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         .into());
     }
     if let Some(path) = &arguments.secrets {
-        refuse_key(path)?;
+        paths::refuse_secret(path)?;
     }
     let shown = printable(id.as_str());
     let key = generate().context("the operating system gave no random bytes")?;

@@ -1,13 +1,13 @@
 //! Keys as arguments: files, never values.
 
-use crate::passphrase;
 use crate::people::{count, quoted};
 use crate::status::Usage;
 use crate::warning::Warning;
+use crate::{passphrase, paths};
 use anyhow::Context as _;
 use clap::Args;
 use rekek::keyring::{Keyring, SECRETS_BYTES_MAX};
-use rekek::row::{KeyId, could_be_key};
+use rekek::row::KeyId;
 use rekek::secret::wipe_stack;
 use rekek::signer::Signer;
 use rekek::stop::Stop;
@@ -97,7 +97,7 @@ impl KeyArguments {
         if self.is_empty() {
             return Err(Usage("no keys are given: name the site's secrets with --secrets FILE".into()).into());
         }
-        self.paths().try_for_each(refuse_key)?;
+        self.paths().try_for_each(paths::refuse_secret)?;
         let mut keyring = Keyring::new();
         for path in &self.secrets {
             let secret = read_secret(path, stop)?;
@@ -112,18 +112,6 @@ impl KeyArguments {
         wipe_stack();
         Ok(keyring)
     }
-}
-
-/// Refuses what could be a key where the file that holds one should be named, before a message names it.
-pub fn refuse_key(path: &Path) -> Result<(), Usage> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let whole = path.to_string_lossy();
-    if (could_be_key(&whole) || could_be_key(&name)) && path.symlink_metadata().is_err() {
-        let what = "what should name a file of keys could be a key (not shown), and no file is called so; write it \
-                    into a file, and name that";
-        return Err(Usage(what.into()));
-    }
-    Ok(())
 }
 
 /// The key that signs manifests, from the file that minisign made; the passphrase of an encrypted

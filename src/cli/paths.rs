@@ -1,6 +1,7 @@
 //! Paths as arguments: which of them are one file, and which are standard input.
 
 use crate::status::Usage;
+use rekek::row::could_be_key;
 use rekek::table::{Format, Input};
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -94,8 +95,32 @@ pub fn refuse_redirected(read: &[(&str, PathBuf)]) -> Result<(), Usage> {
     }
 }
 
+/// Refuses what could be a key or a database's URL where a file should be named, before a message names it;
+/// unless there is such a file. (In a path a key may stand behind a `/`, which it may have in it itself.)
+pub fn refuse_secret(path: &Path) -> Result<(), Usage> {
+    let text = path.to_string_lossy();
+    let ends = text.match_indices(['/', '=', '@']).map(|(at, _)| &text[at + 1..]).chain([&*text]);
+    let is_key =
+        ends.flat_map(|end| [end, end.rsplit_once('.').map_or("", |(stem, _)| stem)]).any(could_be_key);
+    let is_url = text.contains("://")
+        || text.contains("password=")
+        || ["postgres:", "postgresql:"].iter().any(|scheme| text.starts_with(scheme));
+    if !(is_key || is_url) || path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    Err(Usage(if is_key {
+        "what should name a file could be a key (not shown), and no file is called so; a key stands in a file, and \
+         the file is named"
+            .into()
+    } else {
+        "a URL stands where a file should be named (not shown); a database's goes to --db of rekek-site"
+            .into()
+    }))
+}
+
 /// The format of a table, which its name or else `flag` has to say.
 pub fn format_of(what: &str, path: &Path, given: Option<Format>, flag: &str) -> Result<Format, Usage> {
+    refuse_secret(path)?;
     Input::from_argument(path).format(given).ok_or_else(|| {
         Usage(format!("cannot tell the format of {what} {} by its name; say it with {flag}", path.display()))
     })

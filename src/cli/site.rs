@@ -142,16 +142,6 @@ pub fn files_of(database: &Database) -> Vec<(&'static str, PathBuf)> {
     database.files().into_iter().map(|file| (what, file)).collect()
 }
 
-/// Refuses a URL where a file should be named, before a message names it: it may have a password in it.
-pub fn refuse_url(path: &Path) -> Result<(), Usage> {
-    if path.to_string_lossy().contains("://") && path.symlink_metadata().is_err() {
-        return Err(Usage(
-            "a URL stands where a file should be named (not shown); a database's goes to --db".into(),
-        ));
-    }
-    Ok(())
-}
-
 /// Where a report goes beside the table for people.
 #[derive(Args)]
 pub struct ReportArguments {
@@ -173,7 +163,7 @@ impl ReportArguments {
         existing: Existing,
     ) -> anyhow::Result<()> {
         let named = read.iter().map(|(_, path)| path.as_path()).chain(written.iter().map(|(_, path)| *path));
-        named.chain(self.report.as_deref()).try_for_each(refuse_url)?;
+        named.chain(self.report.as_deref()).try_for_each(paths::refuse_secret)?;
         let mut all = written.to_vec();
         if let Some(path) = &self.report {
             all.insert(0, ("the report", path));

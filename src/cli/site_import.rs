@@ -1,8 +1,9 @@
 //! `rekek-site import`.
 
+use crate::paths;
 use crate::people::{Report, Tone, count};
 use crate::progress::ProgressArgument;
-use crate::site::{DatabaseArgument, ReportArguments, Shown, files_of, refuse_url, stopped};
+use crate::site::{DatabaseArgument, ReportArguments, Shown, files_of, stopped};
 use crate::site_warning::Warning;
 use crate::status::{Outcome, Usage, stop_on_signals};
 use crate::trusted::{self, TrustedKeyArgument};
@@ -80,7 +81,7 @@ enum HowOnConflict {
 
 /// Does it.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
-    refuse_url(&arguments.input)?;
+    paths::refuse_secret(&arguments.input)?;
     let database = arguments.database.parse()?;
     if !arguments.input.metadata().map_or(true, |m| m.is_file()) || arguments.input.as_os_str() == "-" {
         return Err(Usage("an import reads its input twice: name a regular file".into()).into());
@@ -164,11 +165,21 @@ fn answer(report: &ImportReport) -> Option<String> {
     } else {
         format!("{} rows conflict and were left as they are", count(n))
     };
-    let advice: Vec<_> = [Reason::SourceChanged, Reason::VersionUnreadable, Reason::ConfigNotFound]
-        .into_iter()
-        .filter(|reason| report.conflicts.iter().any(|conflict| conflict.reason == *reason))
-        .map(advice)
-        .collect();
+    let nothing_is_there = report.counts.rows_updated + report.counts.rows_already_applied == 0
+        && report.conflicts.iter().all(|conflict| conflict.reason == Reason::ConfigNotFound);
+    // Of more conflicts than are listed, any may be among those that are not.
+    let met = |reason: &Reason| {
+        report.conflicts_truncated || report.conflicts.iter().any(|conflict| conflict.reason == *reason)
+    };
+    let reasons = [Reason::SourceChanged, Reason::VersionUnreadable, Reason::ConfigNotFound];
+    let mut advice: Vec<_> = if nothing_is_there {
+        vec!["none of the file's rows is there: see that it is the right database"]
+    } else {
+        reasons.into_iter().filter(met).map(advice).collect()
+    };
+    if !report.committed && !report.dry_run && !nothing_is_there {
+        advice.push("--on-conflict skip writes the other rows");
+    }
     Some(format!("{left}, {went}; {}", advice.join("; ")))
 }
 

@@ -3,7 +3,7 @@
 use crate::paths;
 use crate::people::{self, Report, count};
 use crate::progress::ProgressArgument;
-use crate::site::{DatabaseArgument, Shown, refuse_url, stopped};
+use crate::site::{DatabaseArgument, Shown, stopped};
 use crate::site_warning::Warning;
 use crate::status::{Outcome, stop_on_signals};
 use clap::Args;
@@ -41,7 +41,6 @@ pub struct Arguments {
 /// Does it.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     if let Some(rows) = &arguments.rows {
-        refuse_url(rows)?;
         paths::format_of("the export", rows, arguments.input_format, "--input-format")?;
     }
     let database = arguments.database.parse()?;

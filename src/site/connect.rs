@@ -34,6 +34,8 @@ pub struct Postgres {
     options: PgConnectOptions,
     /// Password file, key and certificates, where the URL or a variable names them.
     files: Vec<PathBuf>,
+    /// The usual password file, where sqlx passes over it without a word.
+    passed_over: Option<PathBuf>,
     connect_timeout: Duration,
 }
 
@@ -159,6 +161,10 @@ impl Postgres {
         }
         let connect_timeout =
             connect_timeout.or_else(|| std::env::var("PGCONNECT_TIMEOUT").ok()?.parse().ok());
+        let told = place.split_once('@').is_some_and(|(user, _)| user.contains(':'))
+            || kept.iter().any(|parameter| parameter.starts_with("password="))
+            || passfile.is_some()
+            || std::env::var_os("PGPASSWORD").is_some();
         let url = format!("postgres://{place}?{}", kept.join("&"));
         // The message of sqlx could quote a part of the URL.
         let mut options: PgConnectOptions = url.parse().map_err(|_| bad())?;
@@ -174,6 +180,7 @@ impl Postgres {
             // No number with a fraction is read; and a pooler may refuse what it does not know.
             options: options.disable_statement_logging().extra_float_digits(None),
             files,
+            passed_over: if told { None } else { readable_password_file() },
             connect_timeout: match connect_timeout {
                 Some(0) => Duration::MAX, // as libpq: no limit
                 Some(seconds) => Duration::from_secs(seconds),
@@ -200,13 +207,26 @@ impl Postgres {
             to: format!("{} as {}", self.name(), self.options.get_username()),
             what,
         };
+        let refused = |error: sqlx::Error| {
+            let mut what = describe(&error);
+            // Class 28: invalid authorization.
+            if let Some(file) = &self.passed_over
+                && sqlstate(&error).is_some_and(|code| code.starts_with("28"))
+            {
+                let file = file.display();
+                what += &format!(
+                    "; the password file {file} was passed over, since others can read it: chmod 600 it"
+                );
+            }
+            fail(what)
+        };
         unless_stopped(stop, async {
             let connecting = PgConnection::connect_with(&self.options);
             if self.connect_timeout == Duration::MAX {
-                return connecting.await.map_err(|e| fail(describe(&e)));
+                return connecting.await.map_err(refused);
             }
             match tokio::time::timeout(self.connect_timeout, connecting).await {
-                Ok(connected) => connected.map_err(|e| fail(describe(&e))),
+                Ok(connected) => connected.map_err(refused),
                 Err(_) => Err(fail(format!("no answer within {} s", self.connect_timeout.as_secs()))),
             }
         })
@@ -247,6 +267,15 @@ impl Sqlite {
         let options = self.options.clone().create_if_missing(create).busy_timeout(busy);
         SqliteConnection::connect_with(&options).await.map_err(|e| fail(describe(&e)))
     }
+}
+
+/// The password file that is looked into unless told (as libpq has it), if it is not: others can read it.
+fn readable_password_file() -> Option<PathBuf> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".pgpass"));
+    let file = std::env::var_os("PGPASSFILE").map(PathBuf::from).or_else(home)?;
+    let readable = file.metadata().is_ok_and(|m| m.permissions().mode() & 0o077 != 0);
+    readable.then_some(file)
 }
 
 /// Whether a file is new or begins as SQLite's do. Of what cannot be read SQLite itself says why.

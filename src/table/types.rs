@@ -53,6 +53,14 @@ pub(super) fn replaced_type(
     }
 }
 
+/// The type with every dictionary in it replaced by what its values are.
+pub(crate) fn without_dictionaries(data_type: &DataType) -> DataType {
+    replaced_type(data_type, &|data_type| match data_type {
+        DataType::Dictionary(_, values) => Some(DataType::clone(values)),
+        _ => None,
+    })
+}
+
 /// The type, for a message; of one with names or a zone in it, which are the file's own text and may be
 /// anything and go on for pages, no more than what kind it is of.
 pub(super) fn kind(data_type: &DataType) -> String {

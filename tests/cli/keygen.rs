@@ -77,7 +77,9 @@ fn keys_added_at_once_are_all_kept() {
 fn what_could_be_a_key_is_taken_for_no_id_and_for_no_file_and_is_not_shown() {
     let site = Site::sample();
     let secrets = site.read("secrets.json");
-    let key = base64::engine::general_purpose::STANDARD.encode([7; 32]);
+    // (One with a `/` within, as every second has it.)
+    let key = base64::engine::general_purpose::STANDARD.encode([[7; 8], [255; 8], [7; 8], [0; 8]].concat());
+    assert!(key.contains('/'));
     for line in [
         format!("keygen {key}"),
         format!("keygen {key} --secrets secrets.json"),
@@ -85,10 +87,20 @@ fn what_could_be_a_key_is_taken_for_no_id_and_for_no_file_and_is_not_shown() {
         format!("rewrap export.csv --dry-run --to kv2 --secrets {key}"),
         format!("rewrap export.csv --dry-run --to kv2 --secrets secrets.json --vault-key kv9={key}"),
         format!("verify export.csv --to kv2 --secrets folder/{key}"),
+        format!("rewrap export.csv --dry-run --to kv2 --secrets kv9={key}"),
+        format!("rewrap export.csv --dry-run --to kv2 --secrets secrets.json --vault-key kv9=@{key}.txt"),
+        format!("inspect {key}"),
     ] {
         let run = site.rekek(&line);
         assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{line}: {}", run.stderr);
         assert!(run.stderr.contains("could be a key") && !run.stderr.contains(&key), "{}", run.stderr);
+    }
+    for line in [
+        "inspect postgres://u:hushhush@h/d",
+        "rewrap postgres:u:hushhush@h --secrets secrets.json --to kv2 --dry-run",
+    ] {
+        let run = site.rekek(line);
+        assert!(run.status == 2 && !run.stderr.contains("hush"), "{}", run.stderr);
     }
     assert_eq!(site.read("secrets.json"), secrets);
     assert_eq!(site.names(), ["export.csv", "secrets.json", "site.toml"]);

@@ -130,6 +130,17 @@ fn variables_and_password_files_fill_in_what_a_url_leaves_out() {
     let open = run("postgres://?passfile=pass", &with(&[]));
     assert_eq!(open.status, 2, "a password file that others can read is not used");
     assert!(open.stderr.contains("its mode must be 0600"), "{}", open.stderr);
+    for variable in [&[("PGPASSFILE", "pass")][..], &[]] {
+        if variable.is_empty() {
+            std::fs::rename(r.path("pass"), r.path(".pgpass")).unwrap();
+        }
+        let open = run("postgres://", &with(variable));
+        assert_eq!(open.status, 1);
+        let said = "pass was passed over, since others can read it: chmod 600 it\n";
+        assert!(open.stderr.ends_with(said), "{}", open.stderr);
+    }
+    let told = run("postgres://", &with(&[("PGPASSWORD", "wrong")]));
+    assert!(told.status == 1 && !told.stderr.contains("passed over"), "{}", told.stderr);
 
     // What sqlx would pass over without a word.
     for (name, value) in [("PGSSLMODE", "verify-ful"), ("PGPORT", "5432x"), ("PGSERVICE", "site")] {

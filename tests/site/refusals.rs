@@ -304,7 +304,7 @@ fn arguments_that_make_no_sense() {
     // There is no --force to replace it with.
     for line in ["import out.csv --report site.toml", "inspect --report site.toml"] {
         let ran = r.site(line);
-        assert_eq!(ran.status, 2, "{line}");
+        assert_eq!(ran.status, 1, "{line}");
         assert!(
             ran.stderr
                 .ends_with("rekek-site: site.toml exists already; choose another name for the report\n"),
