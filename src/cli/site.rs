@@ -173,8 +173,7 @@ impl ReportArguments {
             publish::check(path, existing).map_err(|error| match error {
                 // Only an export has --force.
                 PublishError::Exists(path) if written.is_empty() => {
-                    Usage(format!("{} exists already; choose another name for the report", path.display()))
-                        .into()
+                    anyhow::anyhow!("{} exists already; choose another name for the report", path.display())
                 }
                 error => anyhow::Error::from(error),
             })?;
