@@ -130,6 +130,10 @@ fn add_plaintexts(plaintexts: &mut Needles, keyring: &Keyring, table: &Table) {
             key.cipher().open_into(&envelope.nonce, &envelope.ciphertext, &mut plaintext).unwrap();
             let plaintext = plaintext.expose_plaintext();
             plaintexts.add_text("a plaintext", plaintext);
+            // The first digits of a secret begin another's too, such as one that `rekek bench` makes up.
+            if let Some(at) = plaintext.windows(8).position(|w| w == b"made-up-") {
+                plaintexts.allow(&plaintext[..at + 12]);
+            }
             if let Ok((_, der)) = pem_rfc7468::decode_vec(plaintext) {
                 // The private scalar (RFC 5915): behind 04 20, up to the public key.
                 let at = der.windows(3).position(|w| w == [1, 4, 0x20]).unwrap() + 3;
