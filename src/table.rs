@@ -43,7 +43,7 @@ pub use memory::MemoryFile;
 pub use slices::bytes_of_batch;
 #[cfg(feature = "rewrap")]
 pub(crate) use spelling::spell;
-pub(crate) use types::without_dictionaries;
+pub use types::without_dictionaries;
 pub use unique::UniqueIds;
 
 use crate::row::Sha256Digest;

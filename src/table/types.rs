@@ -54,7 +54,7 @@ pub(super) fn replaced_type(
 }
 
 /// The type with every dictionary in it replaced by what its values are.
-pub(crate) fn without_dictionaries(data_type: &DataType) -> DataType {
+pub fn without_dictionaries(data_type: &DataType) -> DataType {
     replaced_type(data_type, &|data_type| match data_type {
         DataType::Dictionary(_, values) => Some(DataType::clone(values)),
         _ => None,
