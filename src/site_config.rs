@@ -53,11 +53,22 @@ pub enum SiteConfigError {
     },
 }
 
+/// What is to be said of the configuration of a service that does not use its master key.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: machine_identity.enabled is false: this site does not use its master key; see that it is the right file",
+    path = .0.display())]
+pub struct Disabled(PathBuf);
+
 const TABLE: &str = "machine_identity";
 const ENABLED: &str = "machine_identity.enabled";
 const CURRENT: &str = "machine_identity.current_encryption_key_id";
 
 impl SiteConfig {
+    /// Whether the service, whose configuration was read from `path`, does not use its master key.
+    pub fn disabled(&self, path: &Path) -> Option<Disabled> {
+        (self.enabled == Some(false)).then(|| Disabled(path.to_owned()))
+    }
+
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<SiteConfig, SiteConfigError> {
         let io = |source| SiteConfigError::Io { path: path.to_owned(), source };

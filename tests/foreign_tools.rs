@@ -97,24 +97,25 @@ fn tables_of_other_programs_come_back_to_them_the_same() {
     python(&["compare"], &pairs).unwrap_or_else(|said| panic!("differences:\n{said}"));
 }
 
-/// `rekek rewrap - -o -` as a filter between two engines that stream.
-#[test]
-fn an_engine_streams_through_rekek_into_another() {
+/// A part of the script that runs rekek on the sample site, in a folder of its own.
+#[track_caller]
+fn with_rekek(part: &str) {
     let folder = tempfile::tempdir().unwrap();
     let rekek = assert_cmd::cargo::cargo_bin!("rekek");
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sample");
     let arguments =
-        ["filter", rekek.to_str().unwrap(), sample.to_str().unwrap(), folder.path().to_str().unwrap()];
+        [part, rekek.to_str().unwrap(), sample.to_str().unwrap(), folder.path().to_str().unwrap()];
     python(&arguments, "").unwrap_or_else(|said| panic!("{said}"));
+}
+
+/// `rekek rewrap - -o -` as a filter between two engines that stream.
+#[test]
+fn an_engine_streams_through_rekek_into_another() {
+    with_rekek("filter");
 }
 
 /// Columns that other programs write and rekek once changed, or could not read again.
 #[test]
 fn columns_that_are_seldom_met_are_kept_or_refused_by_their_names() {
-    let folder = tempfile::tempdir().unwrap();
-    let rekek = assert_cmd::cargo::cargo_bin!("rekek");
-    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sample");
-    let arguments =
-        ["odd", rekek.to_str().unwrap(), sample.to_str().unwrap(), folder.path().to_str().unwrap()];
-    python(&arguments, "").unwrap_or_else(|said| panic!("{said}"));
+    with_rekek("odd");
 }

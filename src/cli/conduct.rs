@@ -88,8 +88,6 @@ impl Conduct {
 /// The target key of a site, as its configuration has it.
 pub fn target_of(config: &Path) -> anyhow::Result<KeyId> {
     let read = SiteConfig::read(config)?;
-    if read.enabled == Some(false) {
-        Warning::SiteDisabled { path: config.to_owned() }.say();
-    }
+    read.disabled(config).map(Warning::SiteDisabled).into_iter().for_each(Warning::say);
     Ok(read.current_encryption_key_id)
 }

@@ -108,10 +108,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         ..Options::new(arguments.input.clone())
     };
     // (What is wrong with it is an error of the import itself.)
-    let config = arguments.site_config.as_deref().and_then(|path| Some((path, SiteConfig::read(path).ok()?)));
-    if let Some((path, SiteConfig { enabled: Some(false), .. })) = config {
-        Warning::SiteDisabled(path.to_owned()).say();
-    }
+    let config =
+        arguments.site_config.as_deref().and_then(|path| SiteConfig::read(path).ok()?.disabled(path));
+    config.map(Warning::SiteDisabled).into_iter().for_each(Warning::say);
     options.unchecked().into_iter().for_each(|what| Warning::Unchecked(what).say());
     let shown = Shown::new(arguments.progress);
     let ended = import(&database, &options, &stop_on_signals()?, &shown);

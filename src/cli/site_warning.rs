@@ -3,6 +3,7 @@
 
 use crate::PROGRAM;
 use crate::people::say;
+use rekek::site_config::Disabled;
 
 /// A warning.
 #[derive(Debug, thiserror::Error)]
@@ -11,11 +12,8 @@ pub enum Warning {
     #[error("{0}")]
     Unchecked(&'static str),
     /// The configuration says that the service does not encrypt.
-    #[error(
-        "{path}: machine_identity.enabled is false: this site does not use its master key; see that it is \
-         the right file", path = .0.display()
-    )]
-    SiteDisabled(std::path::PathBuf),
+    #[error("{0}")]
+    SiteDisabled(Disabled),
     /// Columns of an export that went nowhere.
     #[error("columns that the tables do not have were left out: {0}; see that none of them is misspelled")]
     ColumnsIgnored(String),

@@ -2,6 +2,7 @@
 
 use crate::PROGRAM;
 use crate::people::say;
+use rekek::site_config::Disabled;
 use std::path::PathBuf;
 
 /// A warning.
@@ -21,14 +22,8 @@ pub enum Warning {
     )]
     CoreDumps(std::io::Error),
     /// The configuration says that the service does not encrypt.
-    #[error(
-        "{path}: machine_identity.enabled is false: this site does not use its master key; see that it is \
-         the right file", path = .path.display()
-    )]
-    SiteDisabled {
-        /// The configuration.
-        path: PathBuf,
-    },
+    #[error("{0}")]
+    SiteDisabled(Disabled),
     /// A table in a folder of sites, which may be meant to be one's.
     #[error(
         "{path} lies beside the sites' folders and belongs to no site; put it into its site's folder, or away",

@@ -940,8 +940,7 @@ fn cannot_hold(column: &Column) -> TableError {
 /// where other programs do not look.
 fn storable(column: &FieldRef) -> FieldRef {
     use DataType::{Date32, Date64, Dictionary, Int32, Time32, Timestamp};
-    replaced(column, &|data_type| match data_type {
-        _ if plain_in_parquet(data_type).is_some() => plain_in_parquet(data_type),
+    let in_another_type = |data_type: &DataType| match data_type {
         Dictionary(keys, values) if keys.primitive_width().is_some_and(|bytes| bytes < 4) => {
             Some(Dictionary(Box::new(Int32), values.clone()))
         }
@@ -949,7 +948,8 @@ fn storable(column: &FieldRef) -> FieldRef {
         Time32(TimeUnit::Second) => Some(Time32(TimeUnit::Millisecond)),
         Date64 => Some(Date32),
         _ => None,
-    })
+    };
+    replaced(column, &|data_type| plain_in_parquet(data_type).or_else(|| in_another_type(data_type)))
 }
 
 fn properties(schema: &Schema, codec: Codec) -> WriterProperties {

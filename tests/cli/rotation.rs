@@ -21,6 +21,13 @@ fn the_sample_site_counts_exactly_what_it_must_and_is_verified_against_its_sourc
     assert_eq!(report["fields_by_source_key"], json!({"kv0": 125, "kv1": 136, "kv2": 26}));
     assert_eq!(site.names(), ["export.csv", "out.csv", "out.csv.manifest.json", "secrets.json", "site.toml"]);
 
+    let disabled = site.read("site.toml").replace("enabled = true", "enabled = false");
+    site.write("disabled.toml", disabled);
+    let run = site.rekek("rewrap export.csv --dry-run --secrets secrets.json --site-config disabled.toml");
+    let warned = "rekek: warning: disabled.toml: machine_identity.enabled is false: this site does not use its master \
+                  key; see that it is the right file\n";
+    assert_eq!((run.status, run.stderr.as_str()), (0, warned));
+
     let verified = site.rekek("verify out.csv --source export.csv --secrets secrets.json --json");
     assert_eq!((verified.status, verified.stderr.as_str()), (0, ""));
     let verified = verified.json();

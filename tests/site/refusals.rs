@@ -178,6 +178,13 @@ fn a_target_that_is_not_the_sites_current_key() {
     let told = "the file is under the key kv2, the site's current_encryption_key_id is kv1";
     refused(&r, "import out.csv --site-config old.toml", told);
     refused(&r, "import out.csv --site-config none.toml", "cannot read the site configuration none.toml");
+
+    let disabled = "[machine_identity]\nenabled = false\ncurrent_encryption_key_id = \"kv2\"\n";
+    r.folder.write("disabled.toml", disabled);
+    let ran = r.site("import out.csv --site-config disabled.toml --dry-run");
+    let warned = "rekek-site: warning: disabled.toml: machine_identity.enabled is false: this site does not use its \
+                  master key; see that it is the right file\n";
+    assert!(ran.status == 0 && ran.stderr.contains(warned), "{}", ran.stderr);
 }
 
 #[test]
