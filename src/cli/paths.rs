@@ -95,35 +95,42 @@ pub fn refuse_redirected(read: &[(&str, PathBuf)]) -> Result<(), Usage> {
     }
 }
 
-/// Refuses what could be a key or a database's URL where a file should be named, before a message names it;
-/// unless there is such a file. (In a path a key may stand behind a `/`, which it may have in it itself.)
-pub fn refuse_secret(path: &Path) -> Result<(), Usage> {
+/// Refuses a database's URL where a file should be named, before a message names it: it may have a password.
+pub fn refuse_url(path: &Path) -> Result<(), Usage> {
     let text = path.to_string_lossy();
-    let ends = text.match_indices(['/', '=', '@']).map(|(at, _)| &text[at + 1..]).chain([&*text]);
-    let is_key =
-        ends.flat_map(|end| [end, end.rsplit_once('.').map_or("", |(stem, _)| stem)]).any(could_be_key);
     let is_url = text.contains("://")
         || text.contains("password=")
         || ["postgres:", "postgresql:"].iter().any(|scheme| text.starts_with(scheme));
-    if !(is_key || is_url) || path.symlink_metadata().is_ok() {
+    if !is_url || path.symlink_metadata().is_ok() {
         return Ok(());
     }
-    Err(Usage(if is_key {
-        "what should name a file could be a key (not shown), and no file is called so; a key stands in a file, and \
-         the file is named"
-            .into()
-    } else {
-        "a URL stands where a file should be named (not shown); a database's goes to --db of rekek-site"
-            .into()
-    }))
+    let what =
+        "a URL stands where a file should be named (not shown); a database's goes to --db of rekek-site";
+    Err(Usage(what.into()))
+}
+
+/// Refuses what could be a key or a URL where a file should be named that is there, before a message names it.
+/// (A key may stand behind a `/`, and has one in it itself every second time.)
+pub fn refuse_secret(path: &Path) -> Result<(), Usage> {
+    refuse_url(path)?;
+    let text = path.to_string_lossy();
+    let mut ends = text.match_indices(['/', '=', '@']).map(|(at, _)| &text[at + 1..]).chain([&*text]);
+    if !ends.any(could_be_key) || path.symlink_metadata().is_ok() {
+        return Ok(());
+    }
+    let what = "what should name a file could be a key (not shown), and no file is called so; a key stands in a \
+                file, and the file is named";
+    Err(Usage(what.into()))
 }
 
 /// The format of a table, which its name or else `flag` has to say.
 pub fn format_of(what: &str, path: &Path, given: Option<Format>, flag: &str) -> Result<Format, Usage> {
+    refuse_url(path)?;
+    if let Some(format) = Input::from_argument(path).format(given) {
+        return Ok(format);
+    }
     refuse_secret(path)?;
-    Input::from_argument(path).format(given).ok_or_else(|| {
-        Usage(format!("cannot tell the format of {what} {} by its name; say it with {flag}", path.display()))
-    })
+    Err(Usage(format!("cannot tell the format of {what} {} by its name; say it with {flag}", path.display())))
 }
 
 /// Refuses two uses of standard input.

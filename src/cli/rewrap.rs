@@ -175,9 +175,9 @@ impl Arguments {
         let output = match &self.output {
             None => input,
             Some(path) => {
-                let given = self.output_format;
-                paths::format_of("the output", path, given, "--output-format")
-                    .or_else(|unknown| if self.conduct.dry_run { Ok(input) } else { Err(unknown) })?
+                let named = Input::from_argument(path).format(self.output_format);
+                let given = named.or(self.conduct.dry_run.then_some(input));
+                paths::format_of("the output", path, given, "--output-format")?
             }
         };
         Ok((input, output))

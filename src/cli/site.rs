@@ -162,8 +162,12 @@ impl ReportArguments {
         written: &[(&str, &Path)],
         existing: Existing,
     ) -> anyhow::Result<()> {
-        let named = read.iter().map(|(_, path)| path.as_path()).chain(written.iter().map(|(_, path)| *path));
-        named.chain(self.report.as_deref()).try_for_each(paths::refuse_secret)?;
+        read.iter().try_for_each(|(_, path)| paths::refuse_secret(path))?;
+        written
+            .iter()
+            .map(|(_, path)| *path)
+            .chain(self.report.as_deref())
+            .try_for_each(paths::refuse_url)?;
         let mut all = written.to_vec();
         if let Some(path) = &self.report {
             all.insert(0, ("the report", path));

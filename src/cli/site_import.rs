@@ -164,19 +164,13 @@ fn answer(report: &ImportReport) -> Option<String> {
     } else {
         format!("{} rows conflict and were left as they are", count(n))
     };
-    let nothing_is_there = report.counts.rows_updated + report.counts.rows_already_applied == 0
-        && report.conflicts.iter().all(|conflict| conflict.reason == Reason::ConfigNotFound);
     // Of more conflicts than are listed, any may be among those that are not.
     let met = |reason: &Reason| {
         report.conflicts_truncated || report.conflicts.iter().any(|conflict| conflict.reason == *reason)
     };
     let reasons = [Reason::SourceChanged, Reason::VersionUnreadable, Reason::ConfigNotFound];
-    let mut advice: Vec<_> = if nothing_is_there {
-        vec!["none of the file's rows is there: see that it is the right database"]
-    } else {
-        reasons.into_iter().filter(met).map(advice).collect()
-    };
-    if !report.committed && !report.dry_run && !nothing_is_there {
+    let mut advice: Vec<_> = reasons.into_iter().filter(met).map(advice).collect();
+    if !report.committed && !report.dry_run {
         advice.push("--on-conflict skip writes the other rows");
     }
     Some(format!("{left}, {went}; {}", advice.join("; ")))
@@ -187,7 +181,7 @@ fn advice(reason: Reason) -> &'static str {
     match reason {
         Reason::SourceChanged => "export and re-wrap again what was changed (--org)",
         Reason::VersionUnreadable => "mend tenants.version where it cannot be read, and import again",
-        Reason::ConfigNotFound => "what was deleted needs nothing",
+        Reason::ConfigNotFound => "what was deleted needs nothing, if it is the right database",
     }
 }
 

@@ -88,7 +88,7 @@ fn what_could_be_a_key_is_taken_for_no_id_and_for_no_file_and_is_not_shown() {
         format!("rewrap export.csv --dry-run --to kv2 --secrets secrets.json --vault-key kv9={key}"),
         format!("verify export.csv --to kv2 --secrets folder/{key}"),
         format!("rewrap export.csv --dry-run --to kv2 --secrets kv9={key}"),
-        format!("rewrap export.csv --dry-run --to kv2 --secrets secrets.json --vault-key kv9=@{key}.txt"),
+        format!("rewrap export.csv --dry-run --to kv2 --secrets secrets.json --vault-key kv9=@{key}"),
         format!("inspect {key}"),
     ] {
         let run = site.rekek(&line);
@@ -108,4 +108,7 @@ fn what_could_be_a_key_is_taken_for_no_id_and_for_no_file_and_is_not_shown() {
     let name = "ab".repeat(32);
     site.write(&name, &secrets);
     site.rekek(&format!("rewrap export.csv --dry-run --to kv2 --secrets {name}")).good();
+    // And an output may be called as it likes.
+    site.rekek(&format!("rewrap export.csv -o {}.csv --to kv2 --secrets secrets.json", "b".repeat(43)))
+        .good();
 }

@@ -172,6 +172,7 @@ fn without_a_manifest_it_says_what_was_not_checked() {
     let warning = "rekek: warning: no manifest is there: whether the file is whole and unchanged was not checked; bring it \
          over too, or name it with --manifest\n";
     assert_eq!((run.status, run.stderr.as_str()), (0, warning));
+    assert!(run.stdout.contains("\nscope                not known: no manifest says it\n"), "{}", run.stdout);
     assert_eq!(site.rekek("verify out.csv --to kv1").status, 3);
     assert_eq!(
         site.rekek("verify export.csv --secrets secrets.json").status,

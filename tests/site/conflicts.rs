@@ -34,7 +34,15 @@ fn a_row_that_was_changed_is_left_alone() {
             let report = aborted.json();
             assert_eq!(report["conflicts"], json!([{"organization_id": id, "reason": reason}]), "{sql}");
             assert_eq!((&report["committed"], &report["batches_committed"]), (&json!(false), &json!(0)));
-            assert!(aborted.stderr.contains("1 row conflicts and was left as it is, nothing was written"));
+            let advice = match reason {
+                "source_changed" => "export and re-wrap again what was changed (--org)",
+                "config_not_found" => "what was deleted needs nothing, if it is the right database",
+                _ => "mend tenants.version where it cannot be read, and import again",
+            };
+            let left = "rekek-site: 1 row conflicts and was left as it is";
+            let said =
+                format!("{left}, nothing was written; {advice}; --on-conflict skip writes the other rows\n");
+            assert!(aborted.stderr.ends_with(&said), "{}", aborted.stderr);
             assert_eq!(r.state(), before, "abort writes nothing: {sql}");
 
             // In batches too nothing is written, however late the conflict stands.
@@ -45,6 +53,8 @@ fn a_row_that_was_changed_is_left_alone() {
             let skipped = r.import("--on-conflict skip");
             assert_eq!((skipped.status, counts(&skipped)[3]), (3, 1), "{}", skipped.stderr);
             assert_eq!(skipped.json()["committed"], json!(true));
+            let said = format!("{left}, the other rows were written; {advice}\n");
+            assert!(skipped.stderr.ends_with(&said), "{}", skipped.stderr);
             let rest = counts(&r.import("--on-conflict skip"));
             assert_eq!((rest[0], rest[3]), (0, 1), "the rest is applied, the row still is not");
         }
