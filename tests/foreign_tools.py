@@ -332,7 +332,7 @@ def odd_columns(rekek, sample, folder):
         "long": coded(pa.array(cents, pa.decimal128(20, 2))),
         "halves": coded(pa.array([0.5, -2.0], pa.float16())),
         "durations": coded(pa.array([1, 2], pa.duration("us"))),
-        "moments": coded(pa.array([1, 2], pa.timestamp("ns", "Europe/Berlin"))),
+        "moments": coded(pa.array([1000, 2000], pa.timestamp("ns", "Europe/Berlin"))),
         # A null among the values, where no null stands among the places.
         "numbers": coded(pa.array([1, 2, None])),
         "bytes": coded(pa.array([b"1", None])),
