@@ -266,7 +266,7 @@ impl Run<'_> {
                     connection: postgres.connect(self.stop).await?,
                     database: database.name(),
                     lock_timeout: self.options.lock_timeout,
-                    has_key_column: false,
+                    tables: Default::default(),
                     backend: 0,
                     read_only: false,
                     all_updated: false,

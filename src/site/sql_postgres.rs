@@ -27,8 +27,10 @@ use std::fmt::Write as _;
 ///
 /// - `row_security`: rows that a policy hides would be missing without a word; so it is an error.
 /// - `jit`: compiling costs more than these statements.
+/// - `search_path`: see [`Tables::pin`].
 /// - The time limits are [`no_limits`]' affair.
 const SETTINGS: &str = "
+    SET LOCAL search_path = pg_catalog, pg_temp;
     SET LOCAL row_security = off;
     SET LOCAL jit = off;
     SET LOCAL enable_hashjoin = off;
@@ -44,8 +46,9 @@ fn no_limits(of_the_transaction: bool) -> String {
     let local = if of_the_transaction { "LOCAL" } else { "SESSION" };
     format!(
         "SET {local} statement_timeout = 0;
-         SELECT set_config(name, '0', {of_the_transaction}) FROM pg_settings
-         WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout');"
+         SELECT pg_catalog.set_config(name, '0', {of_the_transaction}) FROM pg_catalog.pg_settings
+         WHERE name OPERATOR(pg_catalog.=) 'idle_in_transaction_session_timeout'
+            OR name OPERATOR(pg_catalog.=) 'transaction_timeout';"
     )
 }
 
@@ -55,36 +58,77 @@ async fn run(connection: &mut PgConnection, sql: impl Into<String>) -> Result<u6
     Ok(done.rows_affected())
 }
 
-/// The tables' columns, as far as the role can see the tables at all.
-struct Tables(BTreeMap<String, BTreeSet<String>>);
+/// The site's tables, as far as the role can see them at all.
+#[derive(Default)]
+pub(super) struct Tables {
+    found: BTreeMap<String, Table>,
+    /// The `search_path` by which they were found, which the site's own triggers may go by.
+    search_path: String,
+}
+
+/// One of them.
+struct Table {
+    /// With its schema, quoted where that is needed.
+    name: String,
+    columns: BTreeSet<String>,
+}
 
 impl Tables {
     /// Reads the catalogue; locks nothing.
+    ///
+    /// Nothing in it is looked up by the `search_path` but the tables' names: whoever may create
+    /// functions and operators in a schema of the path could have his own called here, with the rights
+    /// of this role (CVE-2018-1058).
     async fn read(connection: &mut PgConnection) -> Result<Tables, sqlx::Error> {
         let rows = sqlx::query(
-            "SELECT t.name, a.attname::text AS attname
-             FROM unnest(ARRAY['tenants', 'tenant_identity_config']) AS t(name)
-             JOIN pg_attribute a ON a.attrelid = to_regclass(t.name)::oid AND a.attnum > 0 AND NOT a.attisdropped",
+            "SELECT t.name, a.attname::pg_catalog.text, pg_catalog.quote_ident(n.nspname::pg_catalog.text),
+                    pg_catalog.current_setting('search_path')
+             FROM (VALUES ('tenants'::pg_catalog.text), ('tenant_identity_config')) AS t (name)
+             JOIN pg_catalog.pg_class c
+               ON c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(t.name)::pg_catalog.oid
+             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+             JOIN pg_catalog.pg_attribute a
+               ON a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0
+              AND NOT a.attisdropped",
         )
         .persistent(false)
         .fetch_all(connection)
         .await?;
-        let mut tables = BTreeMap::<String, BTreeSet<String>>::new();
+        let mut tables = Tables::default();
         for row in rows {
-            tables.entry(row.try_get(0)?).or_default().insert(row.try_get(1)?);
+            let (table, schema): (String, String) = (row.try_get(0)?, row.try_get(2)?);
+            let name = format!("{schema}.{table}");
+            let found = tables.found.entry(table).or_insert(Table { name, columns: BTreeSet::new() });
+            found.columns.insert(row.try_get(1)?);
+            tables.search_path = row.try_get(3)?;
         }
-        Ok(Tables(tables))
+        Ok(tables)
+    }
+
+    /// Finds the tables by the session's `search_path`, and pins that for the rest of the transaction to
+    /// what only a superuser can write to: from here on the tables are named with their schema, and no
+    /// name stands for a function of anybody else's (PostgreSQL's manual, CREATE FUNCTION, "Writing
+    /// SECURITY DEFINER Functions Safely", has the same rule for the same reason).
+    async fn pin(connection: &mut PgConnection) -> Result<Tables, sqlx::Error> {
+        let tables = Tables::read(connection).await?;
+        run(connection, "SET LOCAL search_path = pg_catalog, pg_temp").await?;
+        Ok(tables)
+    }
+
+    /// The name of one that was found, for a statement.
+    fn named(&self, table: &'static str) -> &str {
+        self.found.get(table).map_or(table, |found| &found.name)
     }
 
     fn has(&self, table: &str, column: &str) -> bool {
-        self.0.get(table).is_some_and(|columns| columns.contains(column))
+        self.found.get(table).is_some_and(|found| found.columns.contains(column))
     }
 
     /// Refuses a database that lacks one of the columns.
     fn need(&self, database: &str, columns: &[(&str, &str)]) -> Result<(), SiteError> {
         let lacking = |what| SiteError::NotASite { database: database.into(), what };
         for (table, column) in columns {
-            if !self.0.contains_key(*table) {
+            if !self.found.contains_key(*table) {
                 return Err(lacking(format!(
                     "has no table {table} that this role can see: is it the site's, and the search_path right?"
                 )));
@@ -99,23 +143,27 @@ impl Tables {
     }
 }
 
-/// Refuses where the role lacks one of the rights, and says how to give all that are missing.
+/// Refuses where the role lacks one of the rights, and says how to give all that are missing. The
+/// `search_path` is pinned.
 async fn check_rights(
     connection: &mut PgConnection,
+    tables: &Tables,
     needed: &[(&'static str, &'static str, &'static str)],
     temporary: bool,
 ) -> Result<(), SiteError> {
     let doing = "looking up the rights of the database role";
     let part = |i: usize| needed.iter().map(|n| [n.0, n.1, n.2][i].to_owned()).collect::<Vec<String>>();
+    let names = needed.iter().map(|n| tables.named(n.1).to_owned()).collect::<Vec<String>>();
     let rows = sqlx::query(
         "SELECT n.tab, n.priv, string_agg(quote_ident(n.col), ', ')
-         FROM unnest($1::text[], $2::text[], $3::text[]) AS n(priv, tab, col)
-         WHERE NOT has_column_privilege(to_regclass(n.tab)::oid, n.col, n.priv)
+         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS n(priv, tab, col, name)
+         WHERE NOT has_column_privilege(to_regclass(n.name)::oid, n.col, n.priv)
          GROUP BY 1, 2 ORDER BY 1, 2",
     )
     .bind(part(0))
     .bind(part(1))
     .bind(part(2))
+    .bind(names)
     .persistent(false)
     .fetch_all(&mut *connection)
     .await
@@ -149,8 +197,8 @@ async fn check_rights(
 /// `default_transaction_read_only` meant it; it could be overridden by any `BEGIN READ WRITE`.
 pub(super) async fn refuse_read_only(connection: &mut PgConnection, database: &str) -> Result<(), SiteError> {
     let (standby, read_only, source): (bool, bool, String) = sqlx::query_as(
-        "SELECT pg_is_in_recovery(), setting = 'on', source FROM pg_settings
-         WHERE name = 'default_transaction_read_only'",
+        "SELECT pg_catalog.pg_is_in_recovery(), setting OPERATOR(pg_catalog.=) 'on', source
+         FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'default_transaction_read_only'",
     )
     .persistent(false)
     .fetch_one(connection)
@@ -193,6 +241,7 @@ pub(super) async fn export(
         no_limits(true)
     );
     run(connection, settings).await.map_err(fail)?;
+    let tables = Tables::pin(connection).await.map_err(fail)?;
     // The query among the settings took the snapshot, just after now(): what was committed before that is in it.
     let (taken_at, server_version): (String, String) = sqlx::query_as(
         r#"SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
@@ -202,14 +251,14 @@ pub(super) async fn export(
     .fetch_one(&mut *connection)
     .await
     .map_err(fail)?;
-    let tables = Tables::read(connection).await.map_err(fail)?;
     tables.need(database, &needed.map(|(_, table, column)| (table, column)))?;
-    check_rights(connection, &needed, false).await?;
+    check_rights(connection, &tables, &needed, false).await?;
 
-    let mut sql = String::from(
+    let mut sql = format!(
         "COPY (SELECT organization_id, encrypted_signing_key_1, encrypted_signing_key_2,
                       encrypted_auth_method_config, signing_key_public_1::text, signing_key_public_2::text
-               FROM tenant_identity_config",
+               FROM {}",
+        tables.named(CONFIG)
     );
     if let Some(scope) = scope {
         // COPY takes no parameters. An OrgId is letters, digits, `_` and `-`: nothing to escape.
@@ -353,8 +402,7 @@ pub(super) struct PostgresStore {
     pub(super) connection: PgConnection,
     pub(super) database: String,
     pub(super) lock_timeout: u32,
-    /// The first generation's column is there.
-    pub(super) has_key_column: bool,
+    pub(super) tables: Tables,
     pub(super) backend: i32,
     /// The transaction that was begun last writes nothing and locks nothing.
     pub(super) read_only: bool,
@@ -374,18 +422,24 @@ impl PostgresStore {
         }
     }
 
+    /// Whether the first generation's column is there.
+    fn has_key_column(&self) -> bool {
+        self.tables.has(CONFIG, "encryption_key_id")
+    }
+
     fn another_session(&self) -> SiteError {
         SiteError::AnotherSession { database: self.database.clone() }
     }
 
     /// The loaded rows that are to be updated, as `n`, each with its version as `v`.
     fn updated_rows(&self) -> String {
-        let all = "pg_temp.rekek_new n JOIN pg_temp.rekek_version v ON v.ord = n.ord";
+        let all = "pg_temp.rekek_new n JOIN pg_temp.rekek_version v ON v.ord OPERATOR(pg_catalog.=) n.ord";
         if self.all_updated {
             return all.to_owned();
         }
         format!(
-            "{all} AND v.number IS NOT NULL JOIN pg_temp.rekek_found f ON f.ord = n.ord AND f.state = 'updated'"
+            "{all} AND v.number IS NOT NULL JOIN pg_temp.rekek_found f
+             ON f.ord OPERATOR(pg_catalog.=) n.ord AND f.state OPERATOR(pg_catalog.=) 'updated'"
         )
     }
 
@@ -397,10 +451,13 @@ impl PostgresStore {
         let doing = "looking for rows that were put into the tables meanwhile";
         let (configs, tenants): (i64, i64) = sqlx::query_as(AssertSqlSafe(format!(
             "SELECT count(c.organization_id), count(t.organization_id) FROM pg_temp.rekek_new n
-             LEFT JOIN {CONFIG} c ON c.organization_id = n.organization_id
-             LEFT JOIN {TENANTS} t ON t.organization_id = n.organization_id
+             LEFT JOIN {} c ON c.organization_id = n.organization_id
+             LEFT JOIN {} t ON t.organization_id = n.organization_id
              WHERE n.ord BETWEEN {} AND {}",
-            range.first, range.last
+            self.tables.named(CONFIG),
+            self.tables.named(TENANTS),
+            range.first,
+            range.last
         )))
         .persistent(false)
         .fetch_one(&mut self.connection)
@@ -425,6 +482,9 @@ impl Store for PostgresStore {
         // For what stands outside of transactions: the loading of a large file must not end by a
         // role's usual limits for short statements.
         self.step(doing, no_limits(false)).await?;
+        // One transaction: what is looked up here is looked up by the server's own functions.
+        self.step(doing, "BEGIN").await?;
+        self.tables = Tables::pin(&mut self.connection).await.map_err(|e| failed(doing, &e))?;
         let (version, backend): (i32, i32) =
             sqlx::query_as("SELECT current_setting('server_version_num')::int, pg_backend_pid()")
                 .persistent(false)
@@ -437,8 +497,6 @@ impl Store for PostgresStore {
             return Err(SiteError::NotASite { database: self.database.clone(), what });
         }
         refuse_read_only(&mut self.connection, &self.database).await?;
-        let tables = Tables::read(&mut self.connection).await.map_err(|e| failed(doing, &e))?;
-        self.has_key_column = tables.has(CONFIG, "encryption_key_id");
         let mut needed = vec![
             ("SELECT", CONFIG, "organization_id"),
             ("SELECT", TENANTS, "organization_id"),
@@ -450,13 +508,13 @@ impl Store for PostgresStore {
             needed.push(("SELECT", CONFIG, field.column()));
             needed.push(("UPDATE", CONFIG, field.column()));
         }
-        if self.has_key_column {
+        if self.has_key_column() {
             needed.push(("SELECT", CONFIG, "encryption_key_id"));
             needed.push(("UPDATE", CONFIG, "encryption_key_id"));
         }
         let columns: Vec<_> = needed.iter().map(|(_, table, column)| (*table, *column)).collect();
-        tables.need(&self.database, &columns)?;
-        check_rights(&mut self.connection, &needed, true).await?;
+        self.tables.need(&self.database, &columns)?;
+        check_rights(&mut self.connection, &self.tables, &needed, true).await?;
 
         // Where the server can (14), it looks whether we are still there, so that the locks of an
         // importer that was killed go away at once and not at the end of its statement.
@@ -495,7 +553,8 @@ impl Store for PostgresStore {
                           ELSE f.state END AS outcome
                  FROM pg_temp.rekek_new n
                  LEFT JOIN pg_temp.rekek_found f ON f.ord = n.ord
-                 LEFT JOIN pg_temp.rekek_version v ON v.ord = n.ord;"
+                 LEFT JOIN pg_temp.rekek_version v ON v.ord = n.ord;
+                 COMMIT"
             ),
         )
         .await?;
@@ -589,6 +648,7 @@ impl Store for PostgresStore {
                 .into_iter()
                 .zip(&mut found)
         {
+            let table = self.tables.named(table).to_owned();
             *found = self
                 .step(
                     doing,
@@ -657,24 +717,36 @@ impl Store for PostgresStore {
     }
 
     /// Writes the rows that are `updated`. The rows are locked already; nothing more is.
+    ///
+    /// The site's triggers run here and find what they name by the session's `search_path`, as they do
+    /// for the service; so the two statements name the server's functions and operators in full.
     async fn update(&mut self, range: Range, target: &KeyId) -> Result<(u64, u64), SiteError> {
         let doing = "writing the new values";
         let (first, last) = (range.first, range.last);
+        sqlx::query("SELECT set_config('search_path', $1, true)")
+            .bind(&self.tables.search_path)
+            .persistent(false)
+            .execute(&mut self.connection)
+            .await
+            .map_err(|e| failed(doing, &e))?;
         // coalesce hands the stored value of an unchanged field through, compressed as it is.
         let columns = Field::ALL.map(|f| {
             let (column, i) = (f.column(), f.index() + 1);
             format!("{column} = coalesce(n.text_{i}, c.{column})")
         });
-        let key = if self.has_key_column { ", encryption_key_id = $1" } else { "" };
+        let key = if self.has_key_column() { ", encryption_key_id = $1" } else { "" };
         let updated = self.updated_rows();
-        let rows = format!("FROM {updated} WHERE n.ord BETWEEN {first} AND {last}");
+        let rows = format!(
+            "FROM {updated} WHERE n.ord OPERATOR(pg_catalog.>=) {first} AND n.ord OPERATOR(pg_catalog.<=) {last}"
+        );
         let sql = format!(
-            "UPDATE {CONFIG} c SET {}, updated_at = clock_timestamp(){key}
-             {rows} AND c.organization_id = n.organization_id",
+            "UPDATE {} c SET {}, updated_at = pg_catalog.clock_timestamp(){key}
+             {rows} AND c.organization_id OPERATOR(pg_catalog.=) n.organization_id",
+            self.tables.named(CONFIG),
             columns.join(", ")
         );
         let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
-        if self.has_key_column {
+        if self.has_key_column() {
             query = query.bind(target.as_str());
         }
         let configs = match query.execute(&mut self.connection).await {
@@ -682,20 +754,23 @@ impl Store for PostgresStore {
             Err(e) => return Err(self.fail(doing, &e)),
         };
         let sql = format!(
-            "UPDATE {TENANTS} t
-             SET version = 'V' || (v.number + 1)
-                 || '-T' || trunc(extract(epoch FROM clock_timestamp()) * 1000000)::bigint
-             {rows} AND t.organization_id = n.organization_id"
+            "UPDATE {} t
+             SET version = pg_catalog.concat('V', v.number OPERATOR(pg_catalog.+) 1, '-T', pg_catalog.trunc(
+                 extract(epoch FROM pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000000)::bigint)
+             {rows} AND t.organization_id OPERATOR(pg_catalog.=) n.organization_id",
+            self.tables.named(TENANTS)
         );
         let tenants = self.step("moving tenants.version on", sql).await?;
         Ok((configs, tenants))
     }
 
     /// How many of the rows written do not hold what was to be written: the texts, the version one
-    /// further, the key's id where the table has it. What is deferred to the commit comes first.
+    /// further, the key's id where the table has it. What is deferred to the commit comes first, and with
+    /// it the last of the site's triggers.
     async fn read_back(&mut self, range: Range, target: &KeyId) -> Result<u64, SiteError> {
         let doing = "reading the digests back";
-        self.step(doing, "SET CONSTRAINTS ALL IMMEDIATE").await?;
+        let settle = "SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL search_path = pg_catalog, pg_temp";
+        self.step(doing, settle).await?;
         let (first, last) = (range.first, range.last);
         let as_written = all_fields(|i, column| {
             let (digest, absent) = (sha256(&format!("c.{column}")), absent(&format!("c.{column}")));
@@ -705,19 +780,21 @@ impl Store for PostgresStore {
             )
         });
         let updated = self.updated_rows();
-        let key = if self.has_key_column { "AND c.encryption_key_id IS NOT DISTINCT FROM $1" } else { "" };
+        let key = if self.has_key_column() { "AND c.encryption_key_id IS NOT DISTINCT FROM $1" } else { "" };
         let sql = format!(
             "SELECT count(*) FILTER (WHERE NOT (
                  c.organization_id IS NOT NULL AND {as_written} {key}
                  AND coalesce(starts_with(t.version, 'V' || (v.number + 1) || '-T'), false)
              ))
              FROM {updated}
-             LEFT JOIN {CONFIG} c ON c.organization_id = n.organization_id
-             LEFT JOIN {TENANTS} t ON t.organization_id = n.organization_id
-             WHERE n.ord BETWEEN {first} AND {last}"
+             LEFT JOIN {} c ON c.organization_id = n.organization_id
+             LEFT JOIN {} t ON t.organization_id = n.organization_id
+             WHERE n.ord BETWEEN {first} AND {last}",
+            self.tables.named(CONFIG),
+            self.tables.named(TENANTS)
         );
         let mut query = sqlx::query_scalar::<_, i64>(AssertSqlSafe(sql)).persistent(false);
-        if self.has_key_column {
+        if self.has_key_column() {
             query = query.bind(target.as_str());
         }
         match query.fetch_one(&mut self.connection).await {
@@ -742,17 +819,19 @@ impl Store for PostgresStore {
 /// Ends another session of the same role, so that what it holds is free now and not when the
 /// server notices that its client is gone.
 pub(super) async fn end_session(connection: &mut PgConnection, backend: i32) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT pg_terminate_backend($1)")
+    sqlx::query("SELECT pg_catalog.pg_terminate_backend($1)")
         .bind(backend)
         .persistent(false)
         .execute(&mut *connection)
         .await?;
     for _ in 0..100 {
-        let there: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)")
-            .bind(backend)
-            .persistent(false)
-            .fetch_one(&mut *connection)
-            .await?;
+        let there: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) $1)",
+        )
+        .bind(backend)
+        .persistent(false)
+        .fetch_one(&mut *connection)
+        .await?;
         if !there {
             break;
         }
@@ -764,7 +843,7 @@ pub(super) async fn end_session(connection: &mut PgConnection, backend: i32) -> 
 /// The first of the site's tables that is there.
 pub(super) async fn has_table(connection: &mut PgConnection) -> Result<Option<&'static str>, SiteError> {
     let tables = Tables::read(connection).await.map_err(|e| failed("looking at the tables", &e))?;
-    Ok([TENANTS, CONFIG].into_iter().find(|table| tables.0.contains_key(*table)))
+    Ok([TENANTS, CONFIG].into_iter().find(|table| tables.found.contains_key(*table)))
 }
 
 /// Makes the tables and fills them, in one transaction.

@@ -12,6 +12,7 @@ mod faults;
 mod folder;
 mod memory;
 mod moments;
+mod names;
 #[path = "../memory/peak.rs"]
 mod peak;
 mod progress;
