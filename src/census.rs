@@ -82,6 +82,13 @@ impl Census {
         let mut no: Vec<String> = used
             .map(|(key, n)| format!("key {} is still in use: {n} fields name it", printable(key.as_str())))
             .collect();
+        for key in self.retired.iter().filter(|(_, fields)| **fields == 0).map(|(key, _)| key.as_str()) {
+            let meant = self.fields_by_key.keys().filter(|named| could_be_meant(key, named));
+            no.extend(meant.map(|named| {
+                let (key, named) = (printable(key), printable(named));
+                format!("no field names {key}, but fields name {named}: if that is meant, ask for --retired {named}")
+            }));
+        }
         if !self.retired.is_empty() && self.malformed > 0 {
             let n = self.malformed;
             no.push(format!("{n} envelopes are malformed, and nobody can say which key they name"));
@@ -113,6 +120,13 @@ impl Row<'_> {
         self.census.malformed += 1;
         self.census.list(failure);
     }
+}
+
+/// Whether who asked for one key may have meant another: it is one of several in one argument, or it has
+/// other blanks around it or other case.
+fn could_be_meant(asked: &str, named: &str) -> bool {
+    let parts = asked.split(|c: char| c.is_whitespace() || c == ',' || c == ';');
+    parts.chain([asked]).any(|part| part.eq_ignore_ascii_case(named.trim()))
 }
 
 /// Adds to a key id's count; hostile input cannot make the map grow without end.
@@ -159,5 +173,24 @@ mod tests {
              1003 envelopes are malformed, and nobody can say which key they name"
         );
         assert_eq!(Census::new(&retired).answer(), None);
+    }
+
+    #[test]
+    fn an_id_that_no_field_names_may_be_a_misspelt_one() {
+        let answer = |asked: &str| {
+            let mut census = Census::new(&[asked.parse().unwrap()]);
+            census.row(|row| ["kv1", "kv10"].into_iter().for_each(|key| row.names(key)));
+            census.answer()
+        };
+        for asked in ["kv0,kv1", "kv0 kv1", "kv1 ", "KV1", "kv1;kv2"] {
+            let answer = answer(asked).unwrap();
+            assert!(
+                answer.ends_with("but fields name kv1: if that is meant, ask for --retired kv1"),
+                "{answer}"
+            );
+        }
+        for asked in ["kv0", "kv", "kv2,kv3", "kv1x"] {
+            assert_eq!(answer(asked), None, "{asked}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::manifest::{Manifest, TableFile};
 use crate::parallel::ordered_map;
 use crate::pipeline::{ExportBatch, ExportReader, PipelineError, row_at};
 use crate::report::Failure;
-use crate::row::{Field, KeyId, is_absent, printable_org_id};
+use crate::row::{Field, KeyId, OrgId, is_absent, printable_org_id};
 use crate::stop::Stop;
 use crate::table::{FileFacts, Format, Input, Layout, TableError, guarded_rows};
 use serde::Serialize;
@@ -30,6 +30,9 @@ pub struct InspectReport {
     pub is_rewrap_output: bool,
     /// Whether a manifest was beside the file: then it is the file that the manifest describes.
     pub manifest_checked: bool,
+    /// The organizations that were selected when the file was made, as its manifest has them: then it tells
+    /// nothing of any other. Null where it has all of them, or where there is no manifest.
+    pub scope: Option<Vec<OrgId>>,
     /// What was read.
     pub input: TableFile,
 }
@@ -37,9 +40,17 @@ pub struct InspectReport {
 impl InspectReport {
     /// Why the answer to what was asked is no; `None` where it is yes.
     pub fn answer(&self) -> Option<String> {
+        let partial = self.scope.as_ref().filter(|_| !self.census.retired.is_empty());
+        let partial = partial.map(|scope| {
+            format!(
+                "the file has selected organizations only ({}), and cannot say that no other names the key: inspect an \
+                 export of all of them, or the database",
+                scope.len()
+            )
+        });
         let nonces = self.repeated_nonces.filter(|n| *n > 0);
         let nonces = nonces.map(|n| format!("{n} fields repeat a nonce under the same key"));
-        let no: Vec<_> = self.census.answer().into_iter().chain(nonces).collect();
+        let no: Vec<_> = self.census.answer().into_iter().chain(partial).chain(nonces).collect();
         (!no.is_empty()).then(|| no.join("; "))
     }
 }
@@ -130,6 +141,7 @@ impl Inspection {
             manifest_checked: manifest.is_some(),
             repeated_nonces: self.nonces.then_some(repeated),
             is_rewrap_output: layout.source_digests.is_some(),
+            scope: manifest.and_then(|manifest| manifest.scope),
             input,
         })
     }

@@ -177,7 +177,7 @@ impl Keyring {
             keys.map(|keys| keys.into_iter().map(read).collect::<Result<Vec<_>, KeyringError>>())
                 .transpose()?
         } else {
-            parse_yaml::<Secrets<KeyText>>(file, text)?.keys()
+            parse_yaml::<Secrets<KeyText>>(file, text, SECRETS_SHAPE)?.keys()
         };
         let keys = keys.ok_or(KeyringError::NoKeys {
             file: file.to_owned(),
@@ -194,7 +194,7 @@ impl Keyring {
             let raw = parse_json::<VaultAnswer<&RawValue>>(file, text)?.password();
             raw.map(|raw| KeyText::from_json(file, text, raw)).transpose()?
         } else {
-            parse_yaml::<VaultAnswer<KeyText>>(file, text)?.password()
+            parse_yaml::<VaultAnswer<KeyText>>(file, text, VAULT_SHAPE)?.password()
         };
         let password = password
             .ok_or(KeyringError::NoKeys { file: file.to_owned(), place: "data.UsernamePassword.password" })?;
@@ -279,6 +279,8 @@ fn format_error(file: &str, what: &'static str, line: u64, column: u64) -> Keyri
 }
 
 const SHAPE: &str = "not the expected shape";
+const SECRETS_SHAPE: &str = "not YAML of the shape of secrets, machine_identity.encryption_keys.<key id>";
+const VAULT_SHAPE: &str = "neither JSON nor YAML as `vault kv get -format=json` (or yaml) prints it";
 
 /// A parser that panics has met a document that it cannot read.
 fn parsed<T, E>(
@@ -304,19 +306,18 @@ fn parse_json<'a, T: Deserialize<'a>>(file: &str, text: &'a [u8]) -> Result<T, K
 }
 
 /// YAML, in which the keys are decoded where the parser hands them over.
-fn parse_yaml<T: for<'de> Deserialize<'de>>(file: &str, text: &[u8]) -> Result<T, KeyringError> {
+fn parse_yaml<T: for<'de> Deserialize<'de>>(
+    file: &str,
+    text: &[u8],
+    shape: &'static str,
+) -> Result<T, KeyringError> {
     let options = serde_saphyr::options! { with_snippet: false };
     parsed(
         file,
         || serde_saphyr::from_slice_with_options(text, options),
         |e| {
             let (line, column) = e.location().map_or((0, 0), |l| (l.line(), l.column()));
-            format_error(
-                file,
-                "not YAML of the shape of secrets, machine_identity.encryption_keys.<key id>",
-                line,
-                column,
-            )
+            format_error(file, shape, line, column)
         },
     )
 }

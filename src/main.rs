@@ -53,8 +53,10 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use rekek::envelope::Tier;
 use rekek::fleet::StandingError;
 use rekek::pipeline::PipelineError;
-use rekek::row::{COULD_BE_KEY, could_be_key};
+use rekek::row::COULD_BE_KEY;
 use status::{Interrupted, Outcome};
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// The program's name, as its messages begin.
@@ -106,7 +108,8 @@ fn main() -> ExitCode {
 /// What clap says of arguments that make no sense, without what could be a key.
 fn without_keys(mut error: clap::Error) -> clap::Error {
     for kind in [ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue] {
-        let is_key = |value: &ContextValue| matches!(value, ContextValue::String(text) if could_be_key(text));
+        let is_key =
+            |value: &ContextValue| matches!(value, ContextValue::String(text) if paths::ends_in_key(text));
         if error.get(kind).is_some_and(is_key) {
             error.insert(kind, ContextValue::String(COULD_BE_KEY.into()));
         }
@@ -116,6 +119,9 @@ fn without_keys(mut error: clap::Error) -> clap::Error {
 
 fn run(command: &Command) -> anyhow::Result<Outcome> {
     Tier::check_variable().map_err(|error| status::Usage(error.to_string()))?;
+    if !matches!(command, Command::Keygen(_)) {
+        refuse_typed_keys(std::env::args_os().skip(1))?;
+    }
     let stop = status::stop_on_signals().context("cannot take signals")?;
     let result = match command {
         Command::Rewrap(arguments) => rewrap::run(arguments, &stop),
@@ -131,6 +137,28 @@ fn run(command: &Command) -> anyhow::Result<Outcome> {
     };
     rekek::secret::wipe_stack();
     result.map_err(|error| if is_interruption(&error) { Interrupted.into() } else { error })
+}
+
+/// Refuses a key that was typed where a file should be named, before any message names that file.
+fn refuse_typed_keys(mut arguments: impl Iterator<Item = OsString>) -> Result<(), status::Usage> {
+    // What they have is no file, and no message has it if it could be a key.
+    const IDS: [&str; 3] = ["--org", "--to", "--retired"];
+    while let Some(argument) = arguments.next() {
+        if IDS.iter().any(|flag| argument == *flag) {
+            arguments.next();
+            continue;
+        }
+        let text = argument.to_string_lossy();
+        let (flag, value) = text.split_once('=').unwrap_or(("", &text));
+        if !IDS.contains(&flag) {
+            // A path behind KEY_ID= or behind a flag's = is one as well as the whole.
+            let path = if argument.to_str().is_some() { Path::new(value) } else { Path::new(&argument) };
+            if path.symlink_metadata().is_err() {
+                paths::refuse_secret(Path::new(&argument))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether the signal is what ended it: the run, or a wait for standard input. Any other error keeps

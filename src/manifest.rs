@@ -12,6 +12,7 @@ use crate::signature;
 use crate::table::{FileFacts, Format, Input};
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// The format's name and version.
@@ -154,6 +155,12 @@ impl Manifest {
         let mut name = file.as_os_str().to_owned();
         name.push(".manifest.json");
         name.into()
+    }
+
+    /// What a manifest describes, as the manifest's name has it; `None` where that is not the usual one.
+    pub fn described_by(manifest: &Path) -> Option<PathBuf> {
+        let name = manifest.file_name()?.as_encoded_bytes().strip_suffix(b".manifest.json")?;
+        Some(manifest.with_file_name(std::ffi::OsStr::from_bytes(name)))
     }
 
     /// The document as it is written: indented JSON with a line's end.

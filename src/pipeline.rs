@@ -138,6 +138,15 @@ pub enum PipelineError {
         /// The first few.
         named: String,
     },
+    /// Digests that an import would believe, in a file that never has any.
+    #[error(
+        "{file} has source digests, and its manifest is that of an export, which never has any: somebody put them in, and \
+         an import would believe them; find out who, and export again"
+    )]
+    DigestsInExport {
+        /// The export.
+        file: String,
+    },
     /// The limit of seals.
     #[error(transparent)]
     Budget(#[from] BudgetSpent),
@@ -173,6 +182,10 @@ impl Job<'_> {
 
         let mut source = ExportReader::open(&self.input, self.input_format, &self.stop)?;
         let columns = Columns::of(source.reader.schema()).map_err(|e| source.fail(e))?;
+        let kept = columns.keeps_source_digests();
+        if kept && input_manifest.as_ref().is_some_and(|manifest| manifest.target_key_id.is_none()) {
+            return Err(PipelineError::DigestsInExport { file: self.input.name() });
+        }
         let dictionaries = match &self.scope {
             Some(_) => Dictionaries::OfOtherRows,
             None => source.reader.dictionaries(),
@@ -180,7 +193,7 @@ impl Job<'_> {
         let mut output = Output::begin(self, &columns, dictionaries)?;
         let scope: Option<Scope> = self.scope.as_ref().map(|s| s.iter().cloned().map(OrgIdText).collect());
         let budget = SealBudget::new(SEALS_MAX);
-        let mut total = Total::new(self, input_manifest.as_ref());
+        let mut total = Total::new(self, input_manifest.as_ref(), kept);
 
         let file = self.input.name();
         let digests = [Some(source.digest()), output.digest.clone()];
@@ -455,11 +468,12 @@ struct Total {
     missing: BTreeSet<OrgId>,
     /// What the output's rows were selected by: now, or when its input was made.
     scope: Option<Vec<OrgId>>,
+    source_digests_kept: bool,
     on_failure: OnFailure,
 }
 
 impl Total {
-    fn new(job: &Job<'_>, input: Option<&Manifest>) -> Total {
+    fn new(job: &Job<'_>, input: Option<&Manifest>, source_digests_kept: bool) -> Total {
         let selected = job.scope.as_ref().map(|scope| scope.iter().cloned().collect());
         let keys = job.keyring.keys().len();
         Total {
@@ -472,6 +486,7 @@ impl Total {
             rows_written: 0,
             missing: job.scope.clone().unwrap_or_default(),
             scope: selected.or_else(|| input.and_then(|manifest| manifest.scope.clone())),
+            source_digests_kept,
             on_failure: job.on_failure,
         }
     }
@@ -550,6 +565,7 @@ impl Total {
             fields_by_source_key: by_source.map(|(k, n)| (k.id().as_str().to_owned(), *n)).collect(),
             missing_keys: self.missing_keys.clone(),
             signing_keys_unchecked: self.work.signing_keys_unchecked,
+            source_digests_kept: self.source_digests_kept,
             input,
             output,
             manifest: None,

@@ -278,6 +278,12 @@ fn temporary() -> tempfile::Builder<'static, 'static> {
     builder
 }
 
+/// Whether a file is named as [`temporary`] names them: six letters or digits in the middle.
+fn is_temporary(name: &[u8]) -> bool {
+    let random = name.strip_prefix(b".rekek-").and_then(|name| name.strip_suffix(b".tmp"));
+    random.is_some_and(|random| random.len() == 6 && random.iter().all(u8::is_ascii_alphanumeric))
+}
+
 /// Locks a file for as long as it is open. (A file system without locks gives an error, and then
 /// nothing there is taken for a dead run's.)
 fn hold(file: &File) -> rustix::io::Result<()> {
@@ -288,14 +294,14 @@ fn hold(file: &File) -> rustix::io::Result<()> {
 fn sweep(folder: &Path) {
     use std::os::unix::fs::MetadataExt as _;
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.as_encoded_bytes();
-        if !(name.starts_with(b".rekek-") && name.ends_with(b".tmp")) {
+        if !is_temporary(entry.file_name().as_encoded_bytes()) {
             continue;
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let Ok(file) = rustix::fs::open(entry.path(), flags, Mode::empty()).map(File::from) else { continue };
-        let mine = |m: std::fs::Metadata| m.is_file() && m.uid() == rustix::process::geteuid().as_raw();
+        let mine = |m: std::fs::Metadata| {
+            m.is_file() && m.mode() & 0o777 == 0o600 && m.uid() == rustix::process::geteuid().as_raw()
+        };
         if file.metadata().is_ok_and(mine) && hold(&file).is_ok() {
             let _ = std::fs::remove_file(entry.path());
         }
@@ -365,7 +371,7 @@ pub fn publish_bytes(path: &Path, bytes: &[u8], existing: Existing) -> Result<()
     staged.publish(existing)
 }
 
-/// Rewrites a file in one step, keeping its mode and owner: `change` gets the file's true path
+/// Rewrites a file in one step, keeping its mode, access list and owner: `change` gets the file's true path
 /// (behind symbolic links) and gives the new content.
 ///
 /// Two that rewrite the same file at once go one after the other, so that neither's change is
@@ -395,12 +401,29 @@ pub fn rewrite<B: AsRef<[u8]>, E: From<PublishError>>(
         if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
             std::os::unix::fs::fchown(&*file, Some(old.uid()), Some(old.gid()))?;
         }
+        keep_access_list(&locked, file)?;
         file.set_permissions(old.permissions())
     })();
     kept.map_err(|e| fail(&path, e))?;
     staged.publish(Existing::Replace)?;
     drop(locked);
     Ok(())
+}
+
+/// Gives a new file the access list of an old one (POSIX ACLs, acl(5)), or takes away the one that it has
+/// from its folder: without either, others could read it than before.
+fn keep_access_list(old: &File, new: &File) -> io::Result<()> {
+    const NAME: &str = "system.posix_acl_access";
+    let none = |errno| matches!(errno, rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP);
+    let mut list = vec![0; 64 << 10]; // the most that Linux keeps in an attribute
+    match rustix::fs::fgetxattr(old, NAME, &mut list) {
+        Ok(bytes) => Ok(rustix::fs::fsetxattr(new, NAME, &list[..bytes], XattrFlags::empty())?),
+        Err(errno) if none(errno) => match rustix::fs::fremovexattr(new, NAME) {
+            Err(errno) if !none(errno) => Err(errno.into()),
+            _ => Ok(()),
+        },
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Opens a small file to read it whole: a regular one, since a pipe nobody writes to would wait for
@@ -476,6 +499,74 @@ mod tests {
             assert_eq!(std::fs::read(&path).unwrap(), b"ours");
             assert_eq!(names(folder.path()), ["out"]);
         }
+    }
+
+    #[test]
+    fn only_what_is_named_as_a_temporary_file_is_taken_for_one() {
+        for name in [".rekek-a1B2c3.tmp"] {
+            assert!(is_temporary(name.as_bytes()), "{name}");
+        }
+        for name in
+            [".rekek-notes.tmp", ".rekek-a1B2c3", ".rekek-a1-2c3.tmp", "x.rekek-a1B2c3.tmp", ".rekek-.tmp"]
+        {
+            assert!(!is_temporary(name.as_bytes()), "{name}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let named = Staged::named(&path).unwrap().into_temp_path();
+        assert!(is_temporary(named.file_name().unwrap().as_encoded_bytes()));
+        // Readable by others: none of ours.
+        let theirs = folder.path().join(".rekek-abcdef.tmp");
+        std::fs::write(&theirs, "notes").unwrap();
+        std::fs::set_permissions(&theirs, std::fs::Permissions::from_mode(0o640)).unwrap();
+        drop(Staged::create(&path).unwrap());
+        assert!(theirs.exists() && !named.exists(), "the one is swept, the other not");
+    }
+
+    /// acl(5): a version, then an entry of tag, permissions and id for each.
+    fn access_list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
+        let mut list = 2u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in entries {
+            list.extend(tag.to_le_bytes());
+            list.extend(permissions.to_le_bytes());
+            list.extend(id.to_le_bytes());
+        }
+        list
+    }
+
+    #[test]
+    fn a_rewritten_file_can_be_read_by_whom_it_could_be_read_by() {
+        const NOBODY: u32 = u32::MAX;
+        // The owner reads and writes, user 1234 reads, the group does not; and the same for new files of a folder.
+        let list =
+            access_list(&[(1, 6, NOBODY), (2, 4, 1234), (4, 0, NOBODY), (16, 4, NOBODY), (32, 0, NOBODY)]);
+        let get = |path: &Path| {
+            let mut list = vec![0; 1024];
+            let bytes = rustix::fs::getxattr(path, "system.posix_acl_access", &mut list);
+            bytes.map(|n| list[..n].to_vec())
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets.json");
+        let rewritten = || {
+            rewrite(&path, |_| Ok::<_, PublishError>("new")).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"new");
+        };
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let set = rustix::fs::setxattr(&path, "system.posix_acl_access", &list, XattrFlags::empty());
+        rewritten();
+        if set == Err(rustix::io::Errno::OPNOTSUPP) {
+            println!("this file system has no access lists: that they are kept is not tested here");
+            return;
+        }
+        assert_eq!(get(&path), Ok(list.clone()), "{set:?}");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        rustix::fs::setxattr(folder.path(), "system.posix_acl_default", &list, XattrFlags::empty()).unwrap();
+        rewritten();
+        assert_eq!(get(&path), Err(rustix::io::Errno::NODATA));
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
     }
 
     #[test]

@@ -93,6 +93,10 @@ pub struct RewrapReport {
     pub missing_keys: BTreeMap<String, u64>,
     /// Signing keys that were opened and had no public value to compare with.
     pub signing_keys_unchecked: u64,
+    /// Whether the source digests are the input's own: they were there already, and were kept unseen. An
+    /// import believes them.
+    #[serde(default)]
+    pub source_digests_kept: bool,
     /// What was read.
     pub input: TableFile,
     /// What was written; null where nothing was.

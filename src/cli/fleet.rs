@@ -1,7 +1,7 @@
 //! `rekek fleet`: a plan → one job a site, one after another, and a report of them all.
 
 use crate::conduct::{Conduct, target_of};
-use crate::keys::{KeyArguments, VaultKey};
+use crate::keys::{KeyArguments, VaultKey, other_keys};
 use crate::paths::{self, WhichFile};
 use crate::people::{self, Cell, Grid, Report, Tone, count, quoted, say};
 use crate::progress::{Progress, ProgressArgument, Total, When};
@@ -13,13 +13,10 @@ use crate::{PROGRAM, is_interruption};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use rekek::fleet::{Entry, FleetReport, Plan, Site, SiteName, SiteOutcome, SiteReport, Standing, Target};
-use rekek::keyring::{Key, Keyring};
 use rekek::manifest::{Manifest, OutputNames};
 use rekek::pipeline::{Destination, Job, Observer};
 use rekek::publish::{self, Existing};
 use rekek::report::{Failure, RewrapReport};
-use rekek::rewrap::Reason;
-use rekek::row::printable;
 use rekek::signature;
 use rekek::signer::Signer;
 use rekek::stop::Stop;
@@ -135,10 +132,11 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         publish::publish_bytes(path, json.as_bytes(), arguments.existing_report::<FleetReport>(path))?;
     }
     match (arguments.json, arguments.quiet) {
-        (_, true) => {}
-        (true, _) => people::print_document(&json)?,
-        (false, _) => people::print(&arguments.table(&report, &plan, signer.as_ref()))?,
+        (_, true) => Ok(()),
+        (true, _) => people::print_document(&json),
+        (false, _) => people::print(&arguments.table(&report, &plan, signer.as_ref())),
     }
+    .context("the run came to its end, and what was published stands; only its report failed")?;
     report_failed.map_or(Ok(()), Err)?;
     end(&report)
 }
@@ -297,7 +295,8 @@ impl Arguments {
             Standing::Other(why) if existing == Existing::Refuse => {
                 let output = site.output.display();
                 return Err(anyhow!(
-                    "{output} exists already ({why}); remove it and what stands beside it, or --force to replace it"
+                    "{output} exists already ({why}); if nobody needs it any more, remove it with its manifest and signature, or \
+                     --force to replace them; else move it away"
                 ));
             }
             Standing::Done(_) | Standing::Other(_) => {}
@@ -446,24 +445,6 @@ fn verify(site: &Site) -> String {
     format!("rekek verify {output} --source {input}{}", keys_of(site).as_typed())
 }
 
-/// Of each key that opened nothing of what names it, as one of another site would: what to compare.
-fn other_keys(keyring: &Keyring, made: &RewrapReport) -> Vec<String> {
-    let opens_nothing = |id: &str| {
-        let reason = Reason::DoesNotOpen { key_id: printable(id) }.to_string();
-        !made.fields_by_source_key.contains_key(id)
-            && made.failures.iter().any(|f| f.error.ends_with(&reason))
-    };
-    let keys = keyring.keys().iter().filter(|key| opens_nothing(key.id().as_str()));
-    let line = |key: &Key| {
-        let (id, fingerprint) = (printable(key.id().as_str()), key.fingerprint());
-        format!(
-            "nothing opens under the key {id}: compare the fingerprint of {id}, {fingerprint}, with that of the \
-             site's; it may be another site's key"
-        )
-    };
-    keys.map(line).collect()
-}
-
 /// Shows the rows that go by; failures stand in the site's report.
 struct Rows(Progress);
 
@@ -488,7 +469,11 @@ impl Observer for Rows {
 fn end(report: &FleetReport) -> anyhow::Result<Outcome> {
     let sites = &report.sites;
     let all = count(sites.sites);
-    let again = "the same command again runs only those that are not done";
+    let again = if report.dry_run {
+        "the same command again rehearses all that are not done"
+    } else {
+        "the same command again runs only those that are not done"
+    };
     if sites.sites_not_reached > 0 {
         let reached = |site: &&SiteReport| site.outcome == SiteOutcome::NotReached;
         let at = report.site_reports.iter().find(reached).expect("it was counted");

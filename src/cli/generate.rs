@@ -4,6 +4,7 @@ use crate::people::{self, Report};
 use crate::progress::ProgressArgument;
 use crate::status::{Outcome, Usage};
 use crate::{keys::KeyArguments, paths, process};
+use anyhow::Context as _;
 use clap::Args;
 use rekek::generate::Generation;
 use rekek::publish::{self, Existing};
@@ -120,6 +121,7 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     report.count("rows", made.rows);
     report.count("bytes", made.bytes);
     report.line("SHA-256", made.sha256.to_string());
-    people::print(&report)?;
+    people::print(&report)
+        .with_context(|| format!("{} is whole; only its report failed", arguments.output.display()))?;
     Ok(Outcome::Done)
 }

@@ -82,6 +82,9 @@ fn notes(report: &InspectReport, arguments: &Arguments) -> Vec<String> {
 fn table(report: &InspectReport, arguments: &Arguments) -> Report {
     let mut table = Report::default();
     table.line("input", format!("{}, {} rows", report.input.file, count(report.census.rows)));
+    if let Some(scope) = &report.scope {
+        table.line("scope", format!("{} selected organizations", count(scope.len() as u64)));
+    }
     census::add(&mut table, &report.census, report.repeated_nonces);
     if arguments.retired.is_empty() && report.answer().is_none() && !report.is_rewrap_output {
         let input = people::quoted(&arguments.input.display().to_string());

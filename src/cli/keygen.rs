@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use clap::Args;
 use rekek::keyring::{fingerprint, generate, insert_into_secrets, new_secrets};
-use rekek::publish::{self, Existing};
+use rekek::publish::{self, Existing, PublishError};
 use rekek::row::{KeyId, could_be_key, printable};
 use rekek::stop::Stop;
 use std::fs::File;
@@ -64,12 +64,23 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     if path.as_os_str() == "-" {
         return Err(Usage("a key cannot be added to standard input; name a file".into()).into());
     }
+    let name = path.display().to_string();
+    // What must not be tried again, whatever becomes of the line that says so.
+    let is_there = || {
+        format!(
+            "the new key {shown} (fingerprint {fingerprint}) is in {name}; only this could not be printed"
+        )
+    };
     if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
-        publish::publish_bytes(path, new_secrets(id, &key).as_bytes(), Existing::Refuse)?;
-        print_document(&format!(
-            "began {} with the new key {shown} (fingerprint {fingerprint})\n",
-            path.display()
-        ))?;
+        let begun = publish::publish_bytes(path, new_secrets(id, &key).as_bytes(), Existing::Refuse);
+        begun.map_err(|error| match error {
+            PublishError::Exists(_) => {
+                anyhow::anyhow!("another has begun {name} at this moment; run it again to add the key to it")
+            }
+            error => error.into(),
+        })?;
+        print_document(&format!("began {name} with the new key {shown} (fingerprint {fingerprint})\n"))
+            .with_context(is_there)?;
         return Ok(Outcome::Done);
     }
     publish::rewrite(path, |file| -> anyhow::Result<Zeroizing<Vec<u8>>> {
@@ -80,9 +91,7 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         secret.warn();
         Ok(text)
     })?;
-    print_document(&format!(
-        "added the new key {shown} (fingerprint {fingerprint}) to {}\n",
-        path.display()
-    ))?;
+    print_document(&format!("added the new key {shown} (fingerprint {fingerprint}) to {name}\n"))
+        .with_context(is_there)?;
     Ok(Outcome::Done)
 }

@@ -1,13 +1,15 @@
 //! Keys as arguments: files, never values.
 
+use crate::passphrase;
 use crate::people::{count, quoted};
 use crate::status::Usage;
 use crate::warning::Warning;
-use crate::{passphrase, paths};
 use anyhow::Context as _;
 use clap::Args;
-use rekek::keyring::{Keyring, SECRETS_BYTES_MAX};
-use rekek::row::KeyId;
+use rekek::keyring::{Key, Keyring, SECRETS_BYTES_MAX};
+use rekek::report::RewrapReport;
+use rekek::rewrap::Reason;
+use rekek::row::{KeyId, printable};
 use rekek::secret::wipe_stack;
 use rekek::signer::Signer;
 use rekek::stop::Stop;
@@ -97,7 +99,6 @@ impl KeyArguments {
         if self.is_empty() {
             return Err(Usage("no keys are given: name the site's secrets with --secrets FILE".into()).into());
         }
-        self.paths().try_for_each(paths::refuse_secret)?;
         let mut keyring = Keyring::new();
         for path in &self.secrets {
             let secret = read_secret(path, stop)?;
@@ -112,6 +113,25 @@ impl KeyArguments {
         wipe_stack();
         Ok(keyring)
     }
+}
+
+/// What is said of each key that opened nothing of what names it, as one of another site would: what to
+/// compare.
+pub fn other_keys(keyring: &Keyring, made: &RewrapReport) -> Vec<String> {
+    let opens_nothing = |id: &str| {
+        let reason = Reason::DoesNotOpen { key_id: printable(id) }.to_string();
+        !made.fields_by_source_key.contains_key(id)
+            && made.failures.iter().any(|f| f.error.ends_with(&reason))
+    };
+    let keys = keyring.keys().iter().filter(|key| opens_nothing(key.id().as_str()));
+    let line = |key: &Key| {
+        let (id, fingerprint) = (printable(key.id().as_str()), key.fingerprint());
+        format!(
+            "nothing opens under the key {id}: compare the fingerprint of {id}, {fingerprint}, with that of the \
+             site's; it may be another site's key"
+        )
+    };
+    keys.map(line).collect()
 }
 
 /// The key that signs manifests, from the file that minisign made; the passphrase of an encrypted

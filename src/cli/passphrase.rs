@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use rekek::secret::Passphrase;
 use rekek::stop::Stop;
 use rekek::table::interruptible;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use std::fs::File;
 use std::io::Write as _;
 
@@ -40,6 +40,8 @@ impl<'a> Silent<'a> {
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO | LocalModes::ECHONL);
         silent.local_modes.insert(LocalModes::ICANON | LocalModes::ISIG);
+        // Stopped by Ctrl-Z, it would go on with the terminal as the shell sets it: showing what is typed.
+        silent.special_codes[SpecialCodeIndex::VSUSP] = 0; // _POSIX_VDISABLE
         // What was typed before it was asked for was not meant as a passphrase.
         tcsetattr(terminal, OptionalActions::Flush, &silent)?;
         Ok(Silent { terminal, before })

@@ -109,13 +109,17 @@ pub fn refuse_url(path: &Path) -> Result<(), Usage> {
     Err(Usage(what.into()))
 }
 
-/// Refuses what could be a key or a URL where a file should be named that is there, before a message names it.
-/// (A key may stand behind a `/`, and has one in it itself every second time.)
+/// Whether an argument is or ends in what could be a key. (It may stand behind a `/`, and has one in it
+/// itself every second time.)
+pub fn ends_in_key(argument: &str) -> bool {
+    let ends = argument.match_indices(['/', '=', '@']).map(|(at, _)| &argument[at + 1..]);
+    ends.chain([argument]).any(could_be_key)
+}
+
+/// Refuses what could be a key or a URL where a file should be named, before a message names it.
 pub fn refuse_secret(path: &Path) -> Result<(), Usage> {
     refuse_url(path)?;
-    let text = path.to_string_lossy();
-    let mut ends = text.match_indices(['/', '=', '@']).map(|(at, _)| &text[at + 1..]).chain([&*text]);
-    if !ends.any(could_be_key) || path.symlink_metadata().is_ok() {
+    if !ends_in_key(&path.to_string_lossy()) || path.symlink_metadata().is_ok() {
         return Ok(());
     }
     let what = "what should name a file could be a key (not shown), and no file is called so; a key stands in a \
@@ -125,12 +129,19 @@ pub fn refuse_secret(path: &Path) -> Result<(), Usage> {
 
 /// The format of a table, which its name or else `flag` has to say.
 pub fn format_of(what: &str, path: &Path, given: Option<Format>, flag: &str) -> Result<Format, Usage> {
-    refuse_url(path)?;
     if let Some(format) = Input::from_argument(path).format(given) {
         return Ok(format);
     }
-    refuse_secret(path)?;
     Err(Usage(format!("cannot tell the format of {what} {} by its name; say it with {flag}", path.display())))
+}
+
+/// The flag that a command on this file needs, with a blank before it: none where the name tells the format.
+#[allow(dead_code)] // Each program has its own commands.
+pub fn format_as_typed(path: &Path, flag: &str, format: Option<Format>) -> String {
+    match format {
+        Some(format) if Format::of_path(path) != Some(format) => format!(" {flag} {}", format.name()),
+        _ => String::new(),
+    }
 }
 
 /// Refuses two uses of standard input.

@@ -11,7 +11,7 @@ use rekek::manifest::{Manifest, ManifestError};
 use rekek::publish::{self, Existing};
 use rekek::record::{ImportResult, Rewrap, SignatureState, page};
 use rekek::row::Sha256Digest;
-use rekek::signature::TrustedKey;
+use rekek::signature::{self, TrustedKey};
 use std::path::{Path, PathBuf};
 
 const AFTER_HELP: &str = "\
@@ -82,7 +82,18 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         let mut table = Report::default();
         table.line("record", arguments.output.display().to_string());
         table.count("re-wraps", rewraps.len() as u64);
-        people::print(&table)?;
+        people::print(&table).with_context(|| {
+            format!("{} is whole; only what is said of it failed", arguments.output.display())
+        })?;
+    }
+    let others = rewraps.iter().filter(|rewrap| imported_another(rewrap)).map(|rewrap| rewrap.file.as_str());
+    let others: Vec<_> = others.collect();
+    if !others.is_empty() {
+        return Ok(Outcome::No(format!(
+            "what was imported is not the output that {} describes (its SHA-256 differs): the record says so; give the \
+             --report of its own import",
+            others.join(", ")
+        )));
     }
     let bad = rewraps.iter().filter(|rewrap| trusted.is_some() && rewrap.signature.is_bad()).count();
     if bad == 0 {
@@ -96,7 +107,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
 
 impl Arguments {
     fn check_paths(&self) -> Result<(), Usage> {
-        let read = self.manifests.iter().map(|path| ("a manifest", path.clone()));
+        let read = self.manifests.iter().flat_map(|path| {
+            let signature = ("the signature of a manifest", signature::path_for(path));
+            let described = Manifest::described_by(path).map(|file| ("what a manifest describes", file));
+            [("a manifest", path.clone()), signature].into_iter().chain(described)
+        });
         let read = read.chain(self.import.iter().map(|path| ("an import's report", path.clone())));
         let read: Vec<_> =
             read.chain(self.trusted_key.path().map(|path| ("the trusted key", path))).collect();
@@ -105,6 +120,11 @@ impl Arguments {
         }
         paths::refuse_clashes(&[("the record", self.output.as_path())], &read)
     }
+}
+
+/// Whether what was imported under the output's name is another file: of another site, say.
+fn imported_another(rewrap: &Rewrap) -> bool {
+    rewrap.import.as_ref().is_some_and(|import| !import.is_of_bytes(&rewrap.manifest))
 }
 
 fn read(path: &Path, trusted: Option<&TrustedKey>) -> anyhow::Result<Rewrap> {

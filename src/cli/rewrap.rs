@@ -1,7 +1,7 @@
 //! `rekek rewrap`: arguments → a job, its report for people.
 
 use crate::conduct::{Conduct, target_of};
-use crate::keys::KeyArguments;
+use crate::keys::{KeyArguments, other_keys};
 use crate::people::{self, Cell, Grid, Report, Tone, count};
 use crate::progress::{Progress, ProgressArgument, When};
 use crate::status::{Outcome, Usage};
@@ -222,8 +222,15 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
     arguments.check_paths()?;
     let (_, output_format) = arguments.formats()?;
     let existing = arguments.conduct.existing();
-    for path in arguments.report.iter().chain(&arguments.failures) {
-        publish::check(path, existing)?;
+    for (what, path) in [("the report", &arguments.report), ("the failures file", &arguments.failures)] {
+        let Some(path) = path else { continue };
+        publish::check(path, existing).map_err(|error| match error {
+            // --force would replace the output too.
+            PublishError::Exists(path) => {
+                anyhow::anyhow!("{} exists already; choose another name for {what}", path.display())
+            }
+            error => error.into(),
+        })?;
     }
     let keyring = arguments.keys.load(stop)?;
     let target = keyring.target(&arguments.target()?)?;
@@ -267,7 +274,8 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         }
         _ => error,
     })?;
-    for line in arguments.keys.missing(&report.missing_keys) {
+    let missing = arguments.keys.missing(&report.missing_keys).into_iter();
+    for line in missing.chain(other_keys(&keyring, &report)) {
         people::say(format_args!("{PROGRAM}: {line}"));
     }
     Ok(outcome(&report, &job.output, job.on_failure))
@@ -385,6 +393,9 @@ fn table(report: &RewrapReport, job: &Job<'_>, arguments: &Arguments) -> Report 
     if report.signing_keys_unchecked > 0 {
         table.count("signing keys not checked", report.signing_keys_unchecked);
     }
+    if report.source_digests_kept {
+        table.line("source digests", "the input's own, kept as they are: an import believes them");
+    }
     for failure in report.failures.iter().take(SHOWN_FAILURES) {
         let value = format!("{} {}: {}", failure.organization_id, failure.field, failure.error);
         table.toned(Tone::Bad, "failed", value);
@@ -408,6 +419,9 @@ fn table(report: &RewrapReport, job: &Job<'_>, arguments: &Arguments) -> Report 
         if let Some(signature) = &manifest.signature {
             table.line("  signed with key", signature.public_key_id.to_string());
         }
+    }
+    if counts.rows_failed > 0 {
+        table.line("keys", "of the rows that did not fail; one that did is as it was");
     }
     table.grid(keys(report, job));
     next(&mut table, report, job, arguments);
@@ -457,12 +471,14 @@ fn next(table: &mut Report, report: &RewrapReport, job: &Job<'_>, arguments: &Ar
         }
         Destination::File(output) => {
             let mut command = format!("rekek verify {}", quoted(output));
+            command += &paths::format_as_typed(output, "--input-format", Some(job.output_format));
             if let Some(manifest) = &arguments.manifest {
                 command += &format!(" --manifest {}", quoted(manifest));
             }
             // Standard input has been read, and cannot be compared with again.
             if let Some(input) = job.input.path().filter(|_| job.input.can_be_read_again()) {
                 command += &format!(" --source {}", quoted(input));
+                command += &paths::format_as_typed(input, "--source-format", job.input_format);
             }
             let what = "prove the written bytes, before they cross the gap";
             table.next(what, Some(command + &arguments.keys.as_typed()));

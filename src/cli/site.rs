@@ -162,12 +162,9 @@ impl ReportArguments {
         written: &[(&str, &Path)],
         existing: Existing,
     ) -> anyhow::Result<()> {
-        read.iter().try_for_each(|(_, path)| paths::refuse_secret(path))?;
-        written
-            .iter()
-            .map(|(_, path)| *path)
-            .chain(self.report.as_deref())
-            .try_for_each(paths::refuse_url)?;
+        let written_to = written.iter().map(|(_, path)| *path).chain(self.report.as_deref());
+        read.iter().map(|(_, path)| path.as_path()).chain(written_to).try_for_each(paths::refuse_secret)?;
+        paths::refuse_redirected(read)?;
         let mut all = written.to_vec();
         if let Some(path) = &self.report {
             all.insert(0, ("the report", path));

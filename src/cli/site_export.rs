@@ -1,9 +1,11 @@
 //! `rekek-site export`.
 
+use crate::paths;
 use crate::people::{self, Report, count};
 use crate::progress::ProgressArgument;
 use crate::site::{DatabaseArgument, ReportArguments, Shown, files_of, stopped};
 use crate::status::{Outcome, Usage, stop_on_signals};
+use anyhow::Context as _;
 use clap::Args;
 use rekek::manifest::Manifest;
 use rekek::publish::Existing;
@@ -73,7 +75,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let shown = Shown::new(arguments.progress);
     let report = export(&database, &options, &stop_on_signals()?, &shown).map_err(stopped)?;
     shown.end();
-    arguments.report.say(&report, table(&report, arguments), stdout_is_data, existing)?;
+    arguments
+        .report
+        .say(&report, table(&report, arguments), stdout_is_data, existing)
+        .with_context(|| format!("{} is whole; only its report failed", arguments.output.display()))?;
     Ok(Outcome::Done)
 }
 
@@ -90,8 +95,9 @@ fn table(report: &ExportReport, arguments: &Arguments) -> Report {
     table.line("time", format!("{:.1} s", report.elapsed_seconds));
     if arguments.output.as_os_str() != "-" {
         let output = people::quoted(&arguments.output.display().to_string());
+        let format = paths::format_as_typed(&arguments.output, "--input-format", Some(report.output.format));
         let what = "carry the file and its manifest to where the keys are; there";
-        table.next(what, Some(format!("rekek inspect {output}")));
+        table.next(what, Some(format!("rekek inspect {output}{format}")));
     }
     table
 }

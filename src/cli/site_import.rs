@@ -130,6 +130,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
             return Err(stopped(error));
         }
     };
+    if report.source_digests_kept {
+        Warning::DigestsKept.say();
+    }
     if report.rows_failed_at_rewrap > 0 {
         Warning::FailedAtRewrap(report.rows_failed_at_rewrap).say();
     }
@@ -152,6 +155,7 @@ fn answer(report: &ImportReport) -> Option<String> {
     }
     let went = match (report.dry_run, report.committed, report.batches_committed) {
         (true, ..) => "nothing was written, as asked".to_owned(),
+        (_, true, _) if report.counts.rows_updated == 0 => "and there was nothing else to write".to_owned(),
         (_, true, _) => "the other rows were written".to_owned(),
         (_, false, 0) => "nothing was written".to_owned(),
         (_, false, 1) => "the batch before was written, this one was not".to_owned(),
@@ -170,7 +174,14 @@ fn answer(report: &ImportReport) -> Option<String> {
     };
     let reasons = [Reason::SourceChanged, Reason::VersionUnreadable, Reason::ConfigNotFound];
     let mut advice: Vec<_> = reasons.into_iter().filter(met).map(advice).collect();
-    if !report.committed && !report.dry_run {
+    let counts = &report.counts;
+    if counts.rows_updated + counts.rows_already_applied == 0
+        && advice[0] == self::advice(Reason::SourceChanged)
+    {
+        advice[0] = "was another re-wrap of this export imported before (rekek-site inspect tells)? if not, export and \
+                     re-wrap again";
+    }
+    if !report.committed && !report.dry_run && counts.rows_updated > 0 {
         advice.push("--on-conflict skip writes the other rows");
     }
     Some(format!("{left}, {went}; {}", advice.join("; ")))
@@ -236,6 +247,8 @@ fn table(report: &ImportReport) -> Report {
     if counts.rows_conflicted == 0 {
         if report.dry_run {
             table.next("do it: the same command without --dry-run", None);
+        } else if !report.committed {
+            table.next("go on: the same command again, with another name for --report; it passes over what is written", None);
         } else {
             let what = "see, for each old key, that nothing names it any more; keep the export until then";
             table.next(what, Some("rekek-site inspect --db URL --retired KEY_ID".into()));

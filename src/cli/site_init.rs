@@ -6,6 +6,7 @@ use crate::progress::ProgressArgument;
 use crate::site::{DatabaseArgument, Shown, stopped};
 use crate::site_warning::Warning;
 use crate::status::{Outcome, stop_on_signals};
+use anyhow::Context as _;
 use clap::Args;
 use rekek::site::init::{Generation, Options, run as init};
 use rekek::site::report::InitReport;
@@ -41,6 +42,7 @@ pub struct Arguments {
 /// Does it.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     if let Some(rows) = &arguments.rows {
+        paths::refuse_secret(rows)?;
         paths::format_of("the export", rows, arguments.input_format, "--input-format")?;
     }
     let database = arguments.database.parse()?;
@@ -55,11 +57,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     if !report.columns_ignored.is_empty() {
         Warning::ColumnsIgnored(report.columns_ignored.join(", ")).say();
     }
-    if arguments.json {
-        people::print_document(&(serde_json::to_string_pretty(&report)? + "\n"))?;
+    let said = if arguments.json {
+        people::print_document(&(serde_json::to_string_pretty(&report)? + "\n"))
     } else {
-        people::print(&table(&report))?;
-    }
+        people::print(&table(&report))
+    };
+    said.context("the tables are made and filled; only the report failed")?;
     Ok(Outcome::Done)
 }
 

@@ -22,6 +22,12 @@ pub enum Warning {
         "{0} rows of the file could not be re-wrapped when it was made: they keep their old keys, which must stay"
     )]
     FailedAtRewrap(u64),
+    /// The comparison with the database went by digests that the re-wrap did not compute.
+    #[error(
+        "the file was made of an output, and has that one's source digests: rows were compared with what these say, not \
+         with what the re-wrap saw"
+    )]
+    DigestsKept,
     /// An import ended by an error after some of its batches, and its report has no place either.
     #[error("the report of the batches that were committed could not be written: {0:#}")]
     ReportUnwritten(anyhow::Error),

@@ -180,9 +180,13 @@ fn table(
     // Only what was compared with its source, and is an output, is on its way to an import.
     if let Some(digest) = manifest.filter(|_| report.findings_total() == 0 && report.source.is_some()) {
         let input = people::quoted(&arguments.input.display().to_string());
+        let mut given = paths::format_as_typed(&arguments.input, "--input-format", arguments.input_format);
+        if let Some(manifest) = &arguments.manifest {
+            given += &format!(" --manifest {}", people::quoted(&manifest.display().to_string()));
+        }
         let trusted = arguments.trusted_key.as_typed();
         let command = format!(
-            "rekek-site import {input} --db URL --manifest-sha256 {digest} --site-config FILE{trusted} --dry-run"
+            "rekek-site import {input}{given} --db URL --manifest-sha256 {digest} --site-config FILE{trusted} --dry-run"
         );
         table.next("carry the file and its manifest to the database's side; there", Some(command));
     } else if report.findings_total() == 0 && !report.checks[&Check::SourceDigests].done {

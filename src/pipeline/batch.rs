@@ -61,6 +61,11 @@ impl Columns {
         Ok(Columns { layout, schema })
     }
 
+    /// Whether the export has source digests, which are kept as they are.
+    pub fn keeps_source_digests(&self) -> bool {
+        self.layout.source_digests.is_some()
+    }
+
     /// The output's schema.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema

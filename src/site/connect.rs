@@ -129,6 +129,13 @@ impl Postgres {
         let variables = ["PGPASSFILE", "PGSSLKEY", "PGSSLCERT", "PGSSLROOTCERT"];
         let mut files: Vec<_> =
             variables.into_iter().filter_map(std::env::var_os).map(PathBuf::from).collect();
+        if let Some(home) = std::env::var_os("HOME").map(PathBuf::from) {
+            files.push(home.join(".pgpass"));
+            files.extend(
+                ["postgresql.crt", "postgresql.key", "root.crt"]
+                    .map(|name| home.join(".postgresql").join(name)),
+            );
+        }
         for parameter in query.split('&').filter(|p| !p.is_empty()) {
             let (name, value) = parameter.split_once('=').ok_or_else(bad)?;
             if !PARAMETERS.contains(&name) && !name.starts_with("options[") {
@@ -309,6 +316,26 @@ fn check_variables() -> Result<(), SiteError> {
             what: "is not a whole number of seconds",
         });
     }
+    // What nobody here would keep: a connection that looks as if it did is worse than none.
+    for name in [
+        "PGREQUIREAUTH",
+        "PGCHANNELBINDING",
+        "PGGSSENCMODE",
+        "PGSSLCRL",
+        "PGSSLCRLDIR",
+        "PGSSLMINPROTOCOLVERSION",
+        "PGSSLMAXPROTOCOLVERSION",
+        "PGTARGETSESSIONATTRS",
+    ] {
+        let asks = |value: std::ffi::OsString| {
+            !["", "any", "disable", "prefer", "TLSv1", "TLSv1.1", "TLSv1.2"].iter().any(|v| value == *v)
+        };
+        if std::env::var_os(name).is_some_and(asks) {
+            let what = "is not supported, and what it asks for would not be kept: unset it, and see with psql that the \
+                        server is the right one";
+            return Err(SiteError::Variable { name, what });
+        }
+    }
     if std::env::var_os("PGSERVICE").is_some_and(|v| !v.is_empty()) {
         return Err(SiteError::Variable {
             name: "PGSERVICE",
@@ -392,7 +419,12 @@ pub(super) fn describe(error: &sqlx::Error) -> String {
         sqlx::Error::Database(e) => {
             if let Some(e) = e.try_downcast_ref::<PgDatabaseError>() {
                 let code = e.code();
+                // PL/pgSQL's RAISE, whatever state it gives to its own words.
+                let raised = e.routine() == Some("exec_stmt_raise");
                 return match &code[..2] {
+                    _ if raised => {
+                        format!("the database refused it (SQLSTATE {code}; its log has the words)")
+                    }
                     "22" => format!("a value does not fit its column (SQLSTATE {code})"),
                     "23" => match e.constraint() {
                         Some(name) => format!("the constraint {name} is violated (SQLSTATE {code})"),

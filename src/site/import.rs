@@ -163,6 +163,7 @@ pub fn run(
         examination: None,
     };
     let ended = block_on(run.connect(database, &checked));
+    let made = checked.document.report.as_ref();
     let report = ImportReport {
         command: "import".into(),
         dry_run: options.dry_run,
@@ -174,7 +175,8 @@ pub fn run(
         batches_committed: run.batches_committed,
         input: checked.file,
         manifest: checked.manifest,
-        rows_failed_at_rewrap: checked.document.report.map_or(0, |report| report.counts.rows_failed),
+        rows_failed_at_rewrap: made.map_or(0, |report| report.counts.rows_failed),
+        source_digests_kept: made.is_some_and(|report| report.source_digests_kept),
         manifest_sha256_checked: options.manifest_sha256,
         signature_checked: checked.signature,
         elapsed_seconds: started.elapsed().as_secs_f64(),

@@ -184,6 +184,9 @@ pub struct ImportReport {
     /// Rows of the file that could not be re-wrapped when it was made (`rekek rewrap --keep-going`),
     /// as its manifest tells: they are among the unchanged ones, under the keys that they had.
     pub rows_failed_at_rewrap: u64,
+    /// Whether the re-wrap took the source digests from its own input and computed none, as its manifest
+    /// tells: what the database was compared with is only as good as that input.
+    pub source_digests_kept: bool,
     /// The digest that the manifest was compared with, where one was given.
     pub manifest_sha256_checked: Option<Sha256Digest>,
     /// The manifest's signature, which holds under the trusted key, where one was given.

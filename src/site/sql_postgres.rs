@@ -483,7 +483,7 @@ impl Store for PostgresStore {
         // role's usual limits for short statements.
         self.step(doing, no_limits(false)).await?;
         // One transaction: what is looked up here is looked up by the server's own functions.
-        self.step(doing, "BEGIN").await?;
+        self.step(doing, "START TRANSACTION").await?;
         self.tables = Tables::pin(&mut self.connection).await.map_err(|e| failed(doing, &e))?;
         let (version, backend): (i32, i32) =
             sqlx::query_as("SELECT current_setting('server_version_num')::int, pg_backend_pid()")
@@ -554,7 +554,7 @@ impl Store for PostgresStore {
                  FROM pg_temp.rekek_new n
                  LEFT JOIN pg_temp.rekek_found f ON f.ord = n.ord
                  LEFT JOIN pg_temp.rekek_version v ON v.ord = n.ord;
-                 COMMIT"
+                 COMMIT;"
             ),
         )
         .await?;

@@ -6,24 +6,29 @@
 use super::TableError;
 use rustix::buffer::spare_capacity;
 use rustix::io::{pread, retry_on_intr};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::FileExt as _;
-use std::time::SystemTime;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 /// A regular file, read by position. Every read states its own offset, so any number of readers
 /// share the one descriptor (a cloned `File` would share the offset as well).
 pub(super) struct FileAt {
     file: File,
     len: u64,
-    modified: Option<SystemTime>,
+    changed: [i64; 4],
+}
+
+/// When a file's bytes were changed last, and when anything of it was: the first anybody can set back who
+/// may write to it, the second nobody.
+fn times(metadata: &Metadata) -> [i64; 4] {
+    [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()]
 }
 
 impl FileAt {
     /// Takes the file with the length that it has now.
     pub(super) fn new(file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
-        Ok(FileAt { file, len: metadata.len(), modified: metadata.modified().ok() })
+        Ok(FileAt { file, len: metadata.len(), changed: times(&metadata) })
     }
 
     /// Its length in bytes.
@@ -80,7 +85,7 @@ impl FileAt {
     /// Refuses a file that is no longer the one that was opened.
     pub(super) fn check_unchanged(&self) -> Result<(), TableError> {
         let metadata = self.file.metadata()?;
-        if metadata.len() != self.len || metadata.modified().ok() != self.modified {
+        if metadata.len() != self.len || times(&metadata) != self.changed {
             return Err(TableError::Table("the file was changed while it was read".into()));
         }
         Ok(())
@@ -105,8 +110,24 @@ mod tests {
         for (start, length) in [(3, 8), (11, 0), (0, usize::MAX), (u64::MAX, 1), (1, 1 << 50)] {
             assert_eq!(file.range(start, length).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         }
+        assert!(file.check_unchanged().is_ok());
         named.as_file().set_len(5).unwrap();
         let error = file.range(3, 4).unwrap_err().to_string();
         assert_eq!(error, "the file became shorter while it was read");
+    }
+
+    /// Bytes that were others for a moment are a change, whatever time the file is given back.
+    #[test]
+    fn a_change_that_was_taken_back_is_one() {
+        let mut named = tempfile::NamedTempFile::new().unwrap();
+        named.write_all(b"0123456789").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50)); // the clock of file systems ticks slowly
+        let file = FileAt::new(File::open(named.path()).unwrap()).unwrap();
+        let modified = named.as_file().metadata().unwrap().modified().unwrap();
+        for bytes in [b"9876543210", b"0123456789"] {
+            named.as_file().write_all_at(bytes, 0).unwrap();
+        }
+        named.as_file().set_modified(modified).unwrap();
+        assert_eq!(file.check_unchanged().unwrap_err().to_string(), "the file was changed while it was read");
     }
 }

@@ -371,7 +371,12 @@ fn a_full_disk_or_a_closed_pipe() {
         let said = String::from_utf8(run.stderr).unwrap();
         assert_eq!(run.status.code(), Some(1), "{line}: {said}");
         assert!(said.ends_with("No space left on device (os error 28)\n"), "{line}: {said}");
-        assert!(said.contains("rekek: cannot "), "{line}: {said}");
+        assert!(said.starts_with("rekek: ") && said.contains("cannot "), "{line}: {said}");
+        assert_eq!(
+            said.contains("new.json; only this could not be printed"),
+            line.ends_with("new.json"),
+            "{said}"
+        );
     }
     let run = site.command("inspect nowhere.csv").stderr(full()).output().unwrap();
     assert_eq!(run.status.code(), Some(1), "nobody is left to tell, and that is no panic");
@@ -395,6 +400,57 @@ fn a_line_of_commas_is_refused_before_it_takes_memory() {
     site.write("export.csv", ",".repeat(3 << 20));
     let message = "the header has 3145729 columns; more than 4096 are not read";
     refused(&site, REWRAP, 1, &format!("cannot read export.csv: {message}"));
+}
+
+/// Wherever a file is to be named.
+#[test]
+fn a_key_that_was_typed_is_not_shown() {
+    let site = Site::sample();
+    site.rekek(&format!("{REWRAP} --force")).good();
+    for key in [
+        "q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=",
+        "q83vEjRWeJCrze8SNFZ4/KvN7xI0VniQq83vEjRWeJA=",
+        "q83vEjRWeJCrze8SNFZ4_KvN7xI0VniQq83vEjRWeJA",
+        "abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789",
+    ] {
+        for line in [
+            "rewrap KEY --secrets secrets.json --to kv2 --dry-run",
+            "rewrap export.csv -o KEY --output-format csv --secrets secrets.json --to kv2",
+            "rewrap export.csv -o=KEY --output-format csv --secrets secrets.json --to kv2",
+            "rewrap export.csv --dry-run --secrets KEY --to kv2",
+            "rewrap export.csv --dry-run --secrets=./KEY --to kv2",
+            "rewrap export.csv --dry-run --vault-key kv2=KEY --to kv2",
+            "rewrap export.csv --dry-run --secrets secrets.json --to kv2 --report KEY",
+            "rewrap export.csv --dry-run --secrets secrets.json --to kv2 --failures KEY",
+            "rewrap export.csv --dry-run --secrets secrets.json --to kv2 --orgs-file KEY",
+            "rewrap export.csv -o x.csv --secrets secrets.json --to kv2 --sign KEY",
+            "rewrap export.csv -o x.csv --secrets secrets.json --site-config KEY",
+            "verify out.csv --manifest KEY",
+            "verify out.csv --trusted-key KEY",
+            "inspect KEY --input-format csv",
+            "report KEY -o r.html",
+            "report out.csv.manifest.json -o KEY",
+            "fleet KEY --dry-run",
+            "generate -o x.csv --orgs 3 --secrets secrets.json --under kv1=KEY",
+            "generate -o x.csv --orgs 3 --secrets secrets.json --under KEY",
+            "bench --plot KEY",
+            "KEY",
+            "rewrap export.csv export.csv=KEY",
+        ] {
+            let run = site.rekek(&line.replace("KEY", key));
+            assert!([1, 2].contains(&run.status) && run.stdout.is_empty(), "{line}: {}", run.stderr);
+            assert!(!run.stderr.contains(&key[8..20]), "{line}: {}", run.stderr);
+        }
+        // A file may be called so, if it is there.
+        site.write("here", "");
+        let name = key.replace('/', "_");
+        std::fs::copy(site.path("secrets.json"), site.path(&name)).unwrap();
+        for line in ["--secrets KEY", "--secrets=KEY"] {
+            site.rekek(&format!("rewrap export.csv --dry-run {} --to kv2", line.replace("KEY", &name)))
+                .good();
+        }
+        std::fs::remove_file(site.path(&name)).unwrap();
+    }
 }
 
 /// Every failing command, with everything it says and leaves, holds no key and no plaintext.

@@ -177,7 +177,8 @@ fn done_is_a_matter_of_digests_and_of_the_key_and_force_replaces_only_what_is_no
         fleet.rekek("keygen kv2 --secrets a/secrets.json").good();
     };
     let exists = "./a/rewrapped.csv exists already";
-    let remedy = "; remove it and what stands beside it, or --force to replace it";
+    let remedy = "; if nobody needs it any more, remove it with its manifest and signature, or --force to replace them; \
+                  else move it away";
     type Spoil<'a> = (&'a dyn Fn(), &'a str);
     let spoils: [Spoil; 6] = [
         (

@@ -37,6 +37,31 @@ fn a_retired_key_is_gone_only_when_no_field_names_it() {
     assert_eq!(report["manifest_checked"], true);
 }
 
+/// What an export of some organizations does not name, the others may.
+#[test]
+fn an_export_of_selected_organizations_answers_nothing_for_the_site() {
+    let site = Site::sample();
+    site.rekek("rewrap export.csv -o out.csv --org org-0000001 --secrets secrets.json --to kv2").good();
+    let run = site.rekek("inspect out.csv --retired kv0 --json");
+    let answer = "rekek: the file has selected organizations only (1), and cannot say that no other names the key: \
+                  inspect an export of all of them, or the database\n";
+    assert_eq!(run.status, 3);
+    assert!(run.stderr.ends_with(answer), "{}", run.stderr);
+    assert_eq!(run.json()["scope"], json!(["org-0000001"]));
+    let run = site.rekek("inspect out.csv");
+    assert!(run.status == 0 && run.stdout.contains("1 selected organizations"), "{}", run.stdout);
+    assert_eq!(site.rekek("inspect export.csv --json").json()["scope"], json!(null));
+}
+
+#[test]
+fn several_keys_in_one_argument_are_not_gone() {
+    let site = Site::sample();
+    let run = site.rekek("inspect export.csv --retired kv0,kv7");
+    let answer =
+        "rekek: no field names kv0,kv7, but fields name kv0: if that is meant, ask for --retired kv0\n";
+    assert_eq!((run.status, run.stderr.as_str()), (3, answer));
+}
+
 /// A file that lost its last rows on its way must not say that a key may go.
 #[test]
 fn a_file_that_was_cut_or_changed_answers_nothing() {

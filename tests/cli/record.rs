@@ -241,12 +241,15 @@ fn an_import_is_matched_by_digests_and_another_files_is_told_apart() {
                 i["manifest"]["sha256"] = "0".repeat(64).into();
                 i["input"]["sha256"] = "0".repeat(64).into();
             },
-            "✗ What was imported under this name has another SHA-256",
+            "✗ What was imported under this name has another SHA-256: it is not this output",
         ),
     ];
     for (change, expected) in cases {
         let run = import(change);
-        assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{expected}");
+        let another = "rekek: what was imported is not the output that out.csv.manifest.json describes (its SHA-256 \
+                       differs): the record says so; give the --report of its own import\n";
+        let ended = if expected.contains("another SHA-256: it is not") { (3, another) } else { (0, "") };
+        assert_eq!((run.status, run.stderr.as_str()), ended, "{expected}");
         self_contained(&run.stdout);
         let text = text(&run.stdout);
         assert!(text.contains(expected), "{expected}: {text}");
@@ -302,6 +305,12 @@ fn what_is_no_manifest_of_a_rewrap_is_refused() {
         ("report secrets.json -o r.html", 1, "secrets.json is not a manifest of format rekek-manifest/1"),
         ("report out.csv.manifest.json --import secrets.json -o r.html", 1, "is not the report of an import"),
         ("report out.csv.manifest.json -o out.csv.manifest.json --force", 2, "is also a manifest"),
+        ("report out.csv.manifest.json -o out.csv --force", 2, "is also what a manifest describes"),
+        (
+            "report out.csv.manifest.json -o out.csv.manifest.json.minisig --force",
+            2,
+            "is also the signature of a manifest",
+        ),
         ("report out.csv.manifest.json", 2, "--output"),
         ("report -o r.html", 2, "MANIFEST"),
     ] {

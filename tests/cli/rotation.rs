@@ -291,6 +291,36 @@ fn an_export_s_own_manifest_is_checked() {
     site.rekek(line).good();
 }
 
+/// Two credentials are exchanged on the way to the keys, and the digests that tell are put in: an import would
+/// believe them, and say that all is well.
+#[test]
+fn source_digests_are_not_taken_from_an_export() {
+    let site = Site::sample();
+    site.rekek(REWRAP).good();
+    let mut manifest: serde_json::Value = serde_json::from_str(&site.read("out.csv.manifest.json")).unwrap();
+    assert_eq!(manifest["report"]["source_digests_kept"], json!(false));
+    manifest["target_key_id"] = json!(null);
+    manifest["report"] = json!(null);
+    manifest["output"]["file"] = json!("forged.csv");
+    std::fs::copy(site.path("out.csv"), site.path("forged.csv")).unwrap();
+    let line = "rewrap forged.csv -o again.csv --secrets secrets.json --to kv2";
+    site.write("forged.csv.manifest.json", manifest.to_string());
+    let run = site.rekek(line);
+    assert_eq!((run.status, run.stdout.as_str()), (1, ""));
+    let told = "rekek: forged.csv has source digests, and its manifest is that of an export, which never has any: \
+                somebody put them in, and an import would believe them; find out who, and export again\n";
+    assert_eq!(run.stderr, told);
+    // Of an output they are kept, and that is told, here and to whoever imports it.
+    std::fs::remove_file(site.path("forged.csv.manifest.json")).unwrap();
+    let said = site.rekek(line).good();
+    assert!(
+        said.contains("source digests            the input's own, kept as they are: an import believes them"),
+        "{said}"
+    );
+    let manifest: serde_json::Value = serde_json::from_str(&site.read("again.csv.manifest.json")).unwrap();
+    assert_eq!(manifest["report"]["source_digests_kept"], json!(true));
+}
+
 #[test]
 fn signing_keys_are_compared_in_every_mode() {
     let site = Site::sample();

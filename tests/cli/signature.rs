@@ -250,6 +250,8 @@ fn a_wrong_passphrase_or_none_ends_the_run_before_it_begins() {
         ("\u{4}", 1, none),
         (&("x".repeat(1025) + "\n"), 1, long),
         ("hor\u{3}", 130, interrupted),
+        // Ctrl-Z does not stop it: it would go on with a terminal that shows what is typed.
+        ("hor\u{1a}\n", 1, wrong),
     ] {
         let mut terminal = Terminal::start(&site.command(&format!("{REWRAP} --sign a.key")), "/dev/null");
         terminal.wait_for("passphrase of a.key: ");

@@ -143,7 +143,14 @@ fn variables_and_password_files_fill_in_what_a_url_leaves_out() {
     assert!(told.status == 1 && !told.stderr.contains("passed over"), "{}", told.stderr);
 
     // What sqlx would pass over without a word.
-    for (name, value) in [("PGSSLMODE", "verify-ful"), ("PGPORT", "5432x"), ("PGSERVICE", "site")] {
+    for (name, value) in [
+        ("PGSSLMODE", "verify-ful"),
+        ("PGPORT", "5432x"),
+        ("PGSERVICE", "site"),
+        ("PGREQUIREAUTH", "scram-sha-256"),
+        ("PGCHANNELBINDING", "require"),
+        ("PGSSLCRL", "x.crl"),
+    ] {
         let ran = run("postgres://", &[("PGHOST", "127.0.0.1"), (name, value)]);
         assert_eq!(ran.status, 2);
         assert!(ran.stderr.contains(&format!("the environment variable {name}")), "{}", ran.stderr);

@@ -181,8 +181,21 @@ fn nothing_is_written_over_the_database_or_what_its_connection_reads() {
         assert_eq!(ran.status, 2, "{line}: {}", ran.stderr);
         assert!(ran.stderr.contains("is also the database; choose another name"), "{line}: {}", ran.stderr);
     }
+    // Nor by standard output, opened without cutting it short.
+    for line in ["export -o - --output-format csv --manifest q.json", "inspect"] {
+        let database = std::fs::File::options().write(true).open(r.path("site.db")).unwrap();
+        let output = r.command(line).stdout(database).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{line}: {said}");
+        assert!(said.contains("standard output is redirected into the database"), "{line}: {said}");
+    }
     assert_eq!(r.state(), before);
     let r = Rehearsal::postgres(12);
+    std::fs::write(r.path(".pgpass"), "").unwrap();
+    let mut command = r.command("export -o .pgpass --output-format csv --force");
+    let output = command.env("HOME", r.path("")).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(".pgpass is also a file that the connection reads"), "{said}");
     r.folder.write("passwords", "");
     let url = format!("{}?passfile=passwords", r.url);
     let ran = r.site_on(&url, "export -o passwords --output-format csv --force");

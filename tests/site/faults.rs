@@ -370,6 +370,36 @@ fn what_is_deferred_to_the_commit_is_part_of_a_dry_run() {
     assert_eq!((r.import("--dry-run").status, r.import("").status), (1, 1));
 }
 
+/// Whatever state a trigger gives to its own words, they may quote a value.
+#[test]
+fn the_words_of_a_trigger_are_not_told() {
+    for state in ["P0001", "42501", "XX000", "57014"] {
+        let r = Rehearsal::postgres(10).rewrapped();
+        r.sql(&format!(
+            "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE 'it was %', OLD.encrypted_signing_key_1 USING ERRCODE = '{state}'; END $$;
+             CREATE TRIGGER tell BEFORE UPDATE ON {CONFIG} FOR EACH ROW EXECUTE FUNCTION tell()"
+        ));
+        let ran = r.import("");
+        assert_eq!(ran.status, 1);
+        let told = format!("the database refused it (SQLSTATE {state}; its log has the words)\n");
+        assert!(ran.stderr.ends_with(&told) && !ran.stderr.contains("it was"), "{}", ran.stderr);
+    }
+}
+
+/// An output made of an output has its digests from there; the import says so.
+#[test]
+fn digests_that_a_rewrap_did_not_compute_are_told_of() {
+    let r = Rehearsal::postgres(10).rewrapped();
+    r.rewrap("out.csv", "again.csv", "kv3");
+    let ran = r.site("import again.csv --json --on-conflict skip --report again.json");
+    let told = "rekek-site: warning: the file was made of an output, and has that one's source digests: rows were compared \
+                with what these say, not with what the re-wrap saw\n";
+    assert!(ran.status == 0 && ran.stderr.ends_with(told), "{}", ran.stderr);
+    assert_eq!(ran.json()["source_digests_kept"], serde_json::json!(true));
+    assert_eq!(r.fields_under("kv1"), 0);
+}
+
 #[test]
 fn a_report_that_cannot_be_written_does_not_hide_the_commit() {
     let r = Rehearsal::postgres(10).rewrapped();

@@ -154,13 +154,13 @@ fn kill_9_where_the_importer_stands() {
                 "TRIGGER waits BEFORE UPDATE ON {CONFIG} FOR EACH ROW WHEN (NEW.organization_id > 'org-0000014')"
             )),
             advisory(),
-            ("UPDATE tenant_identity_config", "advisory"),
+            ("UPDATE public.tenant_identity_config", "advisory"),
         ),
         (
             "between the two updates",
             trigger("TRIGGER waits BEFORE UPDATE ON tenants FOR EACH STATEMENT"),
             advisory(),
-            ("UPDATE tenants", "advisory"),
+            ("UPDATE public.tenants", "advisory"),
         ),
         (
             "after the updates, before the read-back",
@@ -297,7 +297,7 @@ fn one_behind_the_other(r: &Rehearsal, files: [&str; 2]) -> [Ran; 2] {
     }
     let holder = at_the_update(r);
     let first = start(r, files[0]);
-    stands(r, "UPDATE tenant_identity_config", "advisory");
+    stands(r, "UPDATE public.tenant_identity_config", "advisory");
     let second = start(r, files[1]);
     stands(r, "INSERT INTO pg_temp.rekek_found", "transactionid");
     drop(holder);
@@ -352,14 +352,14 @@ fn a_second_importer_writes_what_a_killed_first_one_did_not() {
     let all = changed(&r);
     let holder = at_the_update(&r);
     let mut first = start(&r, "out.csv");
-    stands(&r, "UPDATE tenant_identity_config", "advisory");
+    stands(&r, "UPDATE public.tenant_identity_config", "advisory");
     let second = start(&r, "out.csv");
     stands(&r, "INSERT INTO pg_temp.rekek_found", "transactionid");
     first.kill().unwrap();
     first.wait().unwrap();
     // The second has the locks now, and stands where the first stood.
     r.session().wait_for(SESSIONS, "1");
-    stands(&r, "UPDATE tenant_identity_config", "advisory");
+    stands(&r, "UPDATE public.tenant_identity_config", "advisory");
     assert_eq!(all_old_or_all_new(&r, "the first is dead"), All::Old);
     drop(holder);
     let second = finished(second);
