@@ -503,9 +503,7 @@ mod tests {
 
     #[test]
     fn only_what_is_named_as_a_temporary_file_is_taken_for_one() {
-        for name in [".rekek-a1B2c3.tmp"] {
-            assert!(is_temporary(name.as_bytes()), "{name}");
-        }
+        assert!(is_temporary(b".rekek-a1B2c3.tmp"));
         for name in
             [".rekek-notes.tmp", ".rekek-a1B2c3", ".rekek-a1-2c3.tmp", "x.rekek-a1B2c3.tmp", ".rekek-.tmp"]
         {
@@ -556,7 +554,10 @@ mod tests {
         let set = rustix::fs::setxattr(&path, "system.posix_acl_access", &list, XattrFlags::empty());
         rewritten();
         if set == Err(rustix::io::Errno::OPNOTSUPP) {
-            println!("this file system has no access lists: that they are kept is not tested here");
+            #[allow(clippy::print_stdout)] // a test's own words
+            {
+                println!("this file system has no access lists: that they are kept is not tested here");
+            }
             return;
         }
         assert_eq!(get(&path), Ok(list.clone()), "{set:?}");
