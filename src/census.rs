@@ -76,6 +76,16 @@ impl Census {
         }
     }
 
+    /// Keys that were asked for and that no field names, each with one that fields name and that differs in
+    /// nothing but case or white space around it.
+    pub fn near_misses(&self) -> impl Iterator<Item = (&str, &str)> {
+        let unnamed = self.retired.iter().filter(|(_, fields)| **fields == 0).map(|(key, _)| key.as_str());
+        unnamed.flat_map(|asked| {
+            let near = move |named: &&str| asked.trim().eq_ignore_ascii_case(named.trim());
+            self.fields_by_key.keys().map(String::as_str).filter(near).map(move |named| (asked, named))
+        })
+    }
+
     /// Why a retired key may not be removed; `None` where nothing speaks against it.
     pub fn answer(&self) -> Option<String> {
         let used = self.retired.iter().filter(|(_, fields)| **fields > 0);
@@ -83,7 +93,7 @@ impl Census {
             .map(|(key, n)| format!("key {} is still in use: {n} fields name it", printable(key.as_str())))
             .collect();
         for key in self.retired.iter().filter(|(_, fields)| **fields == 0).map(|(key, _)| key.as_str()) {
-            let meant = self.fields_by_key.keys().filter(|named| could_be_meant(key, named));
+            let meant = self.fields_by_key.keys().filter(|named| is_one_of(key, named));
             no.extend(meant.map(|named| {
                 let (key, named) = (printable(key), printable(named));
                 format!("no field names {key}, but fields name {named}: if that is meant, ask for --retired {named}")
@@ -122,11 +132,10 @@ impl Row<'_> {
     }
 }
 
-/// Whether who asked for one key may have meant another: it is one of several in one argument, or it has
-/// other blanks around it or other case.
-fn could_be_meant(asked: &str, named: &str) -> bool {
-    let parts = asked.split(|c: char| c.is_whitespace() || c == ',' || c == ';');
-    parts.chain([asked]).any(|part| part.eq_ignore_ascii_case(named.trim()))
+/// Whether who asked for one key may have meant several in one argument, of which this is one.
+fn is_one_of(asked: &str, named: &str) -> bool {
+    let mut parts = asked.trim().split(|c: char| c.is_whitespace() || c == ',' || c == ';');
+    asked.trim() != named.trim() && parts.any(|part| part == named)
 }
 
 /// Adds to a key id's count; hostile input cannot make the map grow without end.
@@ -177,20 +186,32 @@ mod tests {
 
     #[test]
     fn an_id_that_no_field_names_may_be_a_misspelt_one() {
-        let answer = |asked: &str| {
+        let counted = |asked: &str| {
             let mut census = Census::new(&[asked.parse().unwrap()]);
             census.row(|row| ["kv1", "kv10"].into_iter().for_each(|key| row.names(key)));
-            census.answer()
+            census
         };
-        for asked in ["kv0,kv1", "kv0 kv1", "kv1 ", "KV1", "kv1;kv2"] {
+        let answer = |asked: &str| counted(asked).answer();
+        let near = |asked: &str| {
+            let counted = counted(asked);
+            counted
+                .near_misses()
+                .map(|(asked, named)| (asked.to_owned(), named.to_owned()))
+                .collect::<Vec<_>>()
+        };
+        for asked in ["kv0,kv1", "kv0 kv1", "kv1;kv2"] {
             let answer = answer(asked).unwrap();
             assert!(
                 answer.ends_with("but fields name kv1: if that is meant, ask for --retired kv1"),
                 "{answer}"
             );
         }
+        // Both may be keys of the site: a note, and no answer.
+        for asked in ["kv1 ", "KV1"] {
+            assert_eq!((answer(asked), near(asked)), (None, vec![(asked.to_owned(), "kv1".to_owned())]));
+        }
         for asked in ["kv0", "kv", "kv2,kv3", "kv1x"] {
-            assert_eq!(answer(asked), None, "{asked}");
+            assert_eq!((answer(asked), near(asked)), (None, vec![]), "{asked}");
         }
     }
 }

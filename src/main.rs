@@ -49,15 +49,16 @@ mod warning;
 
 use anyhow::Context as _;
 use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rekek::envelope::Tier;
 use rekek::fleet::StandingError;
 use rekek::pipeline::PipelineError;
 use rekek::row::COULD_BE_KEY;
 use status::{Interrupted, Outcome};
-use std::ffi::OsString;
-use std::path::Path;
+use std::any::TypeId;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use warning::Warning;
 
 /// The program's name, as its messages begin.
 const PROGRAM: &str = "rekek";
@@ -100,9 +101,14 @@ enum Command {
 fn main() -> ExitCode {
     people::heed_dumb_terminals();
     // What asks for help or makes no sense ends here, with status 0 or 2.
-    let arguments = Arguments::try_parse().unwrap_or_else(|error| without_keys(error).exit());
-    process::harden();
-    status::exit(PROGRAM, || run(&arguments.command))
+    let mut program = Arguments::command();
+    let matches = program.try_get_matches_from_mut(std::env::args_os());
+    let parsed = matches
+        .and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, files_named(&program, &matches))));
+    let (arguments, files) = parsed.unwrap_or_else(|error| without_keys(error).exit());
+    let hardened = process::harden();
+    hardened.err().map(Warning::CoreDumps).into_iter().for_each(Warning::say);
+    status::exit(PROGRAM, || run(&arguments.command, &files))
 }
 
 /// What clap says of arguments that make no sense, without what could be a key.
@@ -117,11 +123,9 @@ fn without_keys(mut error: clap::Error) -> clap::Error {
     error
 }
 
-fn run(command: &Command) -> anyhow::Result<Outcome> {
+fn run(command: &Command, files: &[PathBuf]) -> anyhow::Result<Outcome> {
     Tier::check_variable().map_err(|error| status::Usage(error.to_string()))?;
-    if !matches!(command, Command::Keygen(_)) {
-        refuse_typed_keys(std::env::args_os().skip(1))?;
-    }
+    files.iter().try_for_each(|path| paths::refuse_secret(path))?;
     let stop = status::stop_on_signals().context("cannot take signals")?;
     let result = match command {
         Command::Rewrap(arguments) => rewrap::run(arguments, &stop),
@@ -139,26 +143,15 @@ fn run(command: &Command) -> anyhow::Result<Outcome> {
     result.map_err(|error| if is_interruption(&error) { Interrupted.into() } else { error })
 }
 
-/// Refuses a key that was typed where a file should be named, before any message names that file.
-fn refuse_typed_keys(mut arguments: impl Iterator<Item = OsString>) -> Result<(), status::Usage> {
-    // What they have is no file, and no message has it if it could be a key.
-    const IDS: [&str; 3] = ["--org", "--to", "--retired"];
-    while let Some(argument) = arguments.next() {
-        if IDS.iter().any(|flag| argument == *flag) {
-            arguments.next();
-            continue;
-        }
-        let text = argument.to_string_lossy();
-        let (flag, value) = text.split_once('=').unwrap_or(("", &text));
-        if !IDS.contains(&flag) {
-            // A path behind KEY_ID= or behind a flag's = is one as well as the whole.
-            let path = if argument.to_str().is_some() { Path::new(value) } else { Path::new(&argument) };
-            if path.symlink_metadata().is_err() {
-                paths::refuse_secret(Path::new(&argument))?;
-            }
-        }
-    }
-    Ok(())
+/// Every file that was named, by whatever argument.
+fn files_named(program: &clap::Command, matches: &ArgMatches) -> Vec<PathBuf> {
+    let Some((name, matches)) = matches.subcommand() else { return vec![] };
+    let command = program.find_subcommand(name).expect("it was parsed");
+    let files = command
+        .get_arguments()
+        .filter(|argument| argument.get_value_parser().type_id() == TypeId::of::<PathBuf>())
+        .filter_map(|argument| matches.get_many::<PathBuf>(argument.get_id().as_str()));
+    files.flatten().cloned().collect()
 }
 
 /// Whether the signal is what ended it: the run, or a wait for standard input. Any other error keeps

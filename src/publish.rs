@@ -299,9 +299,7 @@ fn sweep(folder: &Path) {
         }
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let Ok(file) = rustix::fs::open(entry.path(), flags, Mode::empty()).map(File::from) else { continue };
-        let mine = |m: std::fs::Metadata| {
-            m.is_file() && m.mode() & 0o777 == 0o600 && m.uid() == rustix::process::geteuid().as_raw()
-        };
+        let mine = |m: std::fs::Metadata| m.is_file() && m.uid() == rustix::process::geteuid().as_raw();
         if file.metadata().is_ok_and(mine) && hold(&file).is_ok() {
             let _ = std::fs::remove_file(entry.path());
         }
@@ -513,10 +511,10 @@ mod tests {
         let path = folder.path().join("out");
         let named = Staged::named(&path).unwrap().into_temp_path();
         assert!(is_temporary(named.file_name().unwrap().as_encoded_bytes()));
-        // Readable by others: none of ours.
-        let theirs = folder.path().join(".rekek-abcdef.tmp");
+        // Whatever mode it was to have: a secrets file that is rewritten keeps its own.
+        std::fs::set_permissions(&named, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let theirs = folder.path().join(".rekek-notes.tmp");
         std::fs::write(&theirs, "notes").unwrap();
-        std::fs::set_permissions(&theirs, std::fs::Permissions::from_mode(0o640)).unwrap();
         drop(Staged::create(&path).unwrap());
         assert!(theirs.exists() && !named.exists(), "the one is swept, the other not");
     }

@@ -26,6 +26,9 @@ pub enum KeyTextError {
     /// Not canonical standard base64 (RFC 4648 section 4).
     #[error("is not standard base64")]
     NotBase64,
+    /// Hex, which reads as base64 of 48 bytes.
+    #[error("is 64 hex digits, it seems, and not base64")]
+    Hex,
     /// Base64, but not of 32 bytes.
     #[error("is {0} bytes long, not 32")]
     Length(usize),
@@ -36,6 +39,9 @@ impl MasterKey {
     /// ignored.
     pub fn from_base64(text: &str) -> Result<Self, KeyTextError> {
         let text = crate::row::trim(text);
+        if text.len() == 2 * KEY_LEN && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(KeyTextError::Hex);
+        }
         let engine = base64::engine::general_purpose::STANDARD;
         let mut decoded = zeroize::Zeroizing::new(vec![0u8; base64::decoded_len_estimate(text.len())]);
         let n = engine.decode_slice(text, &mut decoded).map_err(|_| KeyTextError::NotBase64)?;
@@ -196,6 +202,7 @@ mod tests {
         let key = MasterKey::from_base64(&format!(" \t\n\u{b}\u{c}\r{text}\n")).unwrap();
         assert_eq!(key.expose_key()[..4], [1, 2, 3, 4]);
         assert_eq!(MasterKey::from_base64("").err(), Some(KeyTextError::Length(0)));
+        assert_eq!(MasterKey::from_base64(&"0f".repeat(32)).err(), Some(KeyTextError::Hex));
         assert_eq!(MasterKey::from_base64("AAAA").err(), Some(KeyTextError::Length(3)));
         assert_eq!(MasterKey::from_base64(text.trim_end_matches('=')).err(), Some(KeyTextError::NotBase64));
         assert_eq!(MasterKey::from_base64(&text.replace("A=", "B=")).err(), Some(KeyTextError::NotBase64));

@@ -182,7 +182,7 @@ pub enum SiteError {
         database: String,
     },
     /// Organizations were asked for that the database does not have.
-    #[error("the database has no organization {first}{}; nothing was written, see how it is spelled", more(.others))]
+    #[error("the database has no organization {first}{}; nothing was written; see how it is spelled, and leave it out if it was deleted", more(.others))]
     UnknownOrganization {
         /// One of them.
         first: String,

@@ -9,6 +9,9 @@ mod census;
 mod paths;
 #[path = "../cli/people.rs"]
 mod people;
+#[allow(dead_code)] // how many threads is rekek's alone
+#[path = "../cli/process.rs"]
+mod process;
 #[path = "../cli/progress.rs"]
 mod progress;
 #[path = "../cli/shell.rs"]
@@ -33,6 +36,7 @@ mod trusted;
 mod version;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use site_warning::Warning;
 use std::process::ExitCode;
 
 /// The program's name, as its messages begin.
@@ -74,6 +78,8 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return site::usage(&error),
     };
+    let hardened = process::harden();
+    hardened.err().map(Warning::CoreDumps).into_iter().for_each(Warning::say);
     status::exit(PROGRAM, || match arguments.command {
         Command::Export(arguments) => site_export::run(&arguments),
         Command::Inspect(arguments) => site_inspect::run(&arguments),

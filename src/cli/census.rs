@@ -39,10 +39,17 @@ pub fn add(table: &mut Report, census: &Census, repeated_nonces: Option<u64>) {
 }
 
 /// What an operator might not think of before a key is removed.
-pub fn reminder(census: &Census) -> Option<String> {
-    if census.retired.is_empty() || census.answer().is_some() {
-        return None;
+pub fn reminders(census: &Census) -> Vec<String> {
+    let near = census.near_misses().map(|(asked, named)| {
+        let [asked, named] = [asked, named].map(|key| printable(&format!("'{key}'")));
+        format!(
+            "no field names {asked}, but fields name {named}: see that the one that was asked for is meant"
+        )
+    });
+    let mut reminders: Vec<_> = near.collect();
+    if !census.retired.is_empty() && census.answer().is_none() {
+        let keys: Vec<_> = census.retired.keys().map(|key| printable(key.as_str())).collect();
+        reminders.push(format!("backups taken before the import still need {}", keys.join(", ")));
     }
-    let keys: Vec<_> = census.retired.keys().map(|key| printable(key.as_str())).collect();
-    Some(format!("backups taken before the import still need {}", keys.join(", ")))
+    reminders
 }

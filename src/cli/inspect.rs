@@ -76,7 +76,7 @@ fn notes(report: &InspectReport, arguments: &Arguments) -> Vec<String> {
     let unchecked = "no manifest is beside the file: whether it is whole was not checked";
     let unchecked = (!arguments.retired.is_empty() && report.answer().is_none() && !report.manifest_checked)
         .then(|| unchecked.to_owned());
-    output.into_iter().chain(unchecked).chain(census::reminder(&report.census)).collect()
+    output.into_iter().chain(unchecked).chain(census::reminders(&report.census)).collect()
 }
 
 fn table(report: &InspectReport, arguments: &Arguments) -> Report {

@@ -2,7 +2,6 @@
 
 use crate::PROGRAM;
 use crate::keys::read_secret;
-use crate::paths;
 use anyhow::Context as _;
 use base64::Engine as _;
 use clap::Args;
@@ -12,11 +11,13 @@ use rekek::row::{KeyId, could_be_key, printable};
 use rekek::stop::Stop;
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use zeroize::Zeroizing;
 
 use crate::people::{print_document, say};
 use crate::status::{Outcome, Usage};
+use crate::warning::Warning;
 
 /// The arguments as typed.
 #[derive(Args)]
@@ -40,9 +41,6 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
         )
         .into());
     }
-    if let Some(path) = &arguments.secrets {
-        paths::refuse_secret(path)?;
-    }
     let shown = printable(id.as_str());
     let key = generate().context("the operating system gave no random bytes")?;
     let fingerprint = fingerprint(&key);
@@ -56,6 +54,12 @@ pub fn run(arguments: &Arguments, stop: &Stop) -> anyhow::Result<Outcome> {
             .write_all(text.as_bytes())
             .and_then(|()| stdout.write_all(b"\n"))
             .context("cannot print the key")?;
+        let metadata = stdout.metadata().ok().filter(|metadata| metadata.is_file());
+        if let Some(mode) =
+            metadata.map(|metadata| metadata.permissions().mode() & 0o7777).filter(|mode| mode & 0o077 != 0)
+        {
+            Warning::SecretsReadable { path: "standard output".into(), mode }.say();
+        }
         say(format_args!(
             "{PROGRAM}: this is the new key {shown} (fingerprint {fingerprint}); put it away safely"
         ));

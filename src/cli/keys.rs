@@ -1,9 +1,9 @@
 //! Keys as arguments: files, never values.
 
-use crate::passphrase;
 use crate::people::{count, quoted};
 use crate::status::Usage;
 use crate::warning::Warning;
+use crate::{passphrase, paths};
 use anyhow::Context as _;
 use clap::Args;
 use rekek::keyring::{Key, Keyring, SECRETS_BYTES_MAX};
@@ -99,6 +99,7 @@ impl KeyArguments {
         if self.is_empty() {
             return Err(Usage("no keys are given: name the site's secrets with --secrets FILE".into()).into());
         }
+        self.vault_key.iter().try_for_each(|VaultKey { path, .. }| paths::refuse_secret(path))?;
         let mut keyring = Keyring::new();
         for path in &self.secrets {
             let secret = read_secret(path, stop)?;

@@ -123,7 +123,7 @@ pub fn refuse_secret(path: &Path) -> Result<(), Usage> {
         return Ok(());
     }
     let what = "what should name a file could be a key (not shown), and no file is called so; a key stands in a \
-                file, and the file is named";
+                file, and the file is named; a new file is called something else";
     Err(Usage(what.into()))
 }
 

@@ -1,15 +1,11 @@
-//! The process that holds keys: nobody may look into it.
+//! The process that holds keys, or a database's password: nobody may look into it.
 
-use crate::warning::Warning;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
-/// Turns off core dumps and attaching by ptrace; warns if the system does not let it.
-pub fn harden() {
+/// Turns off core dumps and attaching by ptrace.
+pub fn harden() -> std::io::Result<()> {
     let no_core = Rlimit { current: Some(0), maximum: Some(0) };
-    let done = setrlimit(Resource::Core, no_core).and(set_dumpable_behavior(DumpableBehavior::NotDumpable));
-    if let Err(error) = done {
-        Warning::CoreDumps(error.into()).say();
-    }
+    Ok(setrlimit(Resource::Core, no_core).and(set_dumpable_behavior(DumpableBehavior::NotDumpable))?)
 }
 
 /// Threads to work with: as told, else one for each core.

@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
     let report = inspect(&database, &arguments.retired, &stop_on_signals()?, &shown).map_err(stopped)?;
     shown.end();
     arguments.report.say(&report, table(&report), false, Existing::Refuse)?;
-    if let Some(note) = census::reminder(&report.census) {
+    for note in census::reminders(&report.census) {
         say(format_args!("{PROGRAM}: note: {note}"));
     }
     Ok(report.census.answer().map_or(Outcome::Done, Outcome::No))

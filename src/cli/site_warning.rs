@@ -8,6 +8,12 @@ use rekek::site_config::Disabled;
 /// A warning.
 #[derive(Debug, thiserror::Error)]
 pub enum Warning {
+    /// The process could be looked into.
+    #[error(
+        "core dumps could not be turned off, one could hold the database's password: {0}; set `ulimit -c 0` before the \
+         next run"
+    )]
+    CoreDumps(std::io::Error),
     /// An import that could be checked better.
     #[error("{0}")]
     Unchecked(&'static str),

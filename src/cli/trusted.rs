@@ -1,8 +1,9 @@
 //! The public key that a manifest must be signed with, as an argument: the key, or its file.
 
+use crate::paths;
 use clap::Args;
 use rekek::report::SignatureFile;
-use rekek::signature::{SignatureError, TrustedKey};
+use rekek::signature::TrustedKey;
 use std::path::PathBuf;
 
 /// Whom the operator trusts.
@@ -29,9 +30,13 @@ impl TrustedKeyArgument {
     }
 
     /// Reads it.
-    pub fn load(&self) -> Result<Option<TrustedKey>, SignatureError> {
+    pub fn load(&self) -> anyhow::Result<Option<TrustedKey>> {
         let Some(argument) = &self.trusted_key else { return Ok(None) };
-        argument.parse().or_else(|_| TrustedKey::read(argument.as_ref())).map(Some)
+        if let Ok(key) = argument.parse() {
+            return Ok(Some(key));
+        }
+        paths::refuse_secret(argument.as_ref())?;
+        Ok(Some(TrustedKey::read(argument.as_ref())?))
     }
 }
 

@@ -295,6 +295,23 @@ fn may_be_sqlite(path: &Path) -> bool {
         || header == b"SQLite format 3\0"
 }
 
+/// libpq's variables that ask for something of the connection which is not done here, with the values that ask
+/// for nothing, or for what is done anyway: TLS is 1.2 or 1.3.
+const UNKEPT: [(&str, &[&str]); 12] = [
+    ("PGREQUIREAUTH", &[]),
+    ("PGCHANNELBINDING", &["disable", "prefer"]),
+    ("PGGSSENCMODE", &["disable", "prefer"]),
+    ("PGREQUIREPEER", &[]),
+    ("PGREQUIRESSL", &["0"]),
+    ("PGSSLCERTMODE", &["allow"]),
+    ("PGSSLCRL", &[]),
+    ("PGSSLCRLDIR", &[]),
+    ("PGSSLMINPROTOCOLVERSION", &["TLSv1", "TLSv1.1", "TLSv1.2"]),
+    ("PGSSLMAXPROTOCOLVERSION", &["TLSv1.3"]),
+    ("PGSSLNEGOTIATION", &["postgres"]),
+    ("PGTARGETSESSIONATTRS", &["any"]),
+];
+
 /// Variables that sqlx would pass over where they do not parse: a misspelt `PGSSLMODE` would
 /// quietly be a connection that nobody verifies.
 fn check_variables() -> Result<(), SiteError> {
@@ -317,20 +334,10 @@ fn check_variables() -> Result<(), SiteError> {
         });
     }
     // What nobody here would keep: a connection that looks as if it did is worse than none.
-    for name in [
-        "PGREQUIREAUTH",
-        "PGCHANNELBINDING",
-        "PGGSSENCMODE",
-        "PGSSLCRL",
-        "PGSSLCRLDIR",
-        "PGSSLMINPROTOCOLVERSION",
-        "PGSSLMAXPROTOCOLVERSION",
-        "PGTARGETSESSIONATTRS",
-    ] {
-        let asks = |value: std::ffi::OsString| {
-            !["", "any", "disable", "prefer", "TLSv1", "TLSv1.1", "TLSv1.2"].iter().any(|v| value == *v)
-        };
-        if std::env::var_os(name).is_some_and(asks) {
+    for (name, harmless) in UNKEPT {
+        let asks = std::env::var_os(name)
+            .is_some_and(|value| !value.is_empty() && !harmless.iter().any(|h| value == *h));
+        if asks {
             let what = "is not supported, and what it asks for would not be kept: unset it, and see with psql that the \
                         server is the right one";
             return Err(SiteError::Variable { name, what });
@@ -419,10 +426,13 @@ pub(super) fn describe(error: &sqlx::Error) -> String {
         sqlx::Error::Database(e) => {
             if let Some(e) = e.try_downcast_ref::<PgDatabaseError>() {
                 let code = e.code();
-                // PL/pgSQL's RAISE, whatever state it gives to its own words.
+                // Something in a function, whose statements may be made of values; and PL/pgSQL's RAISE, whatever
+                // state it gives to its own words.
+                let inside =
+                    e.r#where().is_some() && !["08", "40", "53", "54", "57", "58"].contains(&&code[..2]);
                 let raised = e.routine() == Some("exec_stmt_raise");
                 return match &code[..2] {
-                    _ if raised => {
+                    _ if inside || raised => {
                         format!("the database refused it (SQLSTATE {code}; its log has the words)")
                     }
                     "22" => format!("a value does not fit its column (SQLSTATE {code})"),

@@ -117,7 +117,7 @@ impl Tables {
 
     /// The name of one that was found, for a statement.
     fn named(&self, table: &'static str) -> &str {
-        self.found.get(table).map_or(table, |found| &found.name)
+        &self.found.get(table).expect("it was found to be there").name
     }
 
     fn has(&self, table: &str, column: &str) -> bool {
@@ -427,6 +427,17 @@ impl PostgresStore {
         self.tables.has(CONFIG, "encryption_key_id")
     }
 
+    /// Gives the rest of the transaction the `search_path` that the session has.
+    async fn restore_path(&mut self, doing: &'static str) -> Result<(), SiteError> {
+        sqlx::query("SELECT pg_catalog.set_config('search_path', $1, true)")
+            .bind(&self.tables.search_path)
+            .persistent(false)
+            .execute(&mut self.connection)
+            .await
+            .map_err(|e| self.fail(doing, &e))?;
+        Ok(())
+    }
+
     fn another_session(&self) -> SiteError {
         SiteError::AnotherSession { database: self.database.clone() }
     }
@@ -516,6 +527,9 @@ impl Store for PostgresStore {
         self.tables.need(&self.database, &columns)?;
         check_rights(&mut self.connection, &self.tables, &needed, true).await?;
 
+        // A site may have triggers on events, such as the making of a table, which find what they name by the
+        // path that the site gave them.
+        self.restore_path(doing).await?;
         // Where the server can (14), it looks whether we are still there, so that the locks of an
         // importer that was killed go away at once and not at the end of its statement.
         let check = if version >= 140_000 { "SET client_connection_check_interval = '1s';" } else { "" };
@@ -534,14 +548,14 @@ impl Store for PostgresStore {
             format!(
                 "SET lock_timeout = '{seconds}s'; SET temp_buffers = '128MB'; {check}
                  CREATE TEMPORARY TABLE rekek_new (
-                     ord bigint PRIMARY KEY, organization_id text NOT NULL,
-                     source_1 bytea, text_1 text, digest_1 bytea,
-                     source_2 bytea, text_2 text, digest_2 bytea,
-                     source_3 bytea, text_3 text, digest_3 bytea
+                     ord bigint PRIMARY KEY, organization_id pg_catalog.text NOT NULL,
+                     source_1 pg_catalog.bytea, text_1 pg_catalog.text, digest_1 pg_catalog.bytea,
+                     source_2 pg_catalog.bytea, text_2 pg_catalog.text, digest_2 pg_catalog.bytea,
+                     source_3 pg_catalog.bytea, text_3 pg_catalog.text, digest_3 pg_catalog.bytea
                  ) WITH (toast_tuple_target = 8160, autovacuum_enabled = off);
                  {external}
                  CREATE TEMPORARY TABLE rekek_found (
-                     ord bigint PRIMARY KEY, state text NOT NULL
+                     ord bigint PRIMARY KEY, state pg_catalog.text NOT NULL
                  ) ON COMMIT DELETE ROWS;
                  CREATE TEMPORARY TABLE rekek_version (
                      ord bigint PRIMARY KEY, number bigint
@@ -549,11 +563,11 @@ impl Store for PostgresStore {
                  CREATE TEMPORARY VIEW rekek_outcome AS
                  SELECT n.ord, n.organization_id,
                      CASE WHEN f.ord IS NULL THEN 'config_not_found'
-                          WHEN f.state = 'updated' AND v.number IS NULL THEN 'version_unreadable'
+                          WHEN f.state OPERATOR(pg_catalog.=) 'updated' AND v.number IS NULL THEN 'version_unreadable'
                           ELSE f.state END AS outcome
                  FROM pg_temp.rekek_new n
-                 LEFT JOIN pg_temp.rekek_found f ON f.ord = n.ord
-                 LEFT JOIN pg_temp.rekek_version v ON v.ord = n.ord;
+                 LEFT JOIN pg_temp.rekek_found f ON f.ord OPERATOR(pg_catalog.=) n.ord
+                 LEFT JOIN pg_temp.rekek_version v ON v.ord OPERATOR(pg_catalog.=) n.ord;
                  COMMIT;"
             ),
         )
@@ -723,12 +737,7 @@ impl Store for PostgresStore {
     async fn update(&mut self, range: Range, target: &KeyId) -> Result<(u64, u64), SiteError> {
         let doing = "writing the new values";
         let (first, last) = (range.first, range.last);
-        sqlx::query("SELECT set_config('search_path', $1, true)")
-            .bind(&self.tables.search_path)
-            .persistent(false)
-            .execute(&mut self.connection)
-            .await
-            .map_err(|e| failed(doing, &e))?;
+        self.restore_path(doing).await?;
         // coalesce hands the stored value of an unchanged field through, compressed as it is.
         let columns = Field::ALL.map(|f| {
             let (column, i) = (f.column(), f.index() + 1);

@@ -39,8 +39,12 @@ impl Layout {
             }
             Ok(Some(index))
         };
+        // One column that is all of them: CSV with another character between its values.
+        let one = schema.fields().len() == 1 && schema.field(0).name().contains(ORGANIZATION_ID);
         let need = |name: &str| -> Result<usize, TableError> {
-            find(name)?.ok_or_else(|| TableError::Table(format!("the column {name} is missing")))
+            let hint =
+                if one { ": the header is one value; write the file with commas between them" } else { "" };
+            find(name)?.ok_or_else(|| TableError::Table(format!("the column {name} is missing{hint}")))
         };
         let organization_id = need(ORGANIZATION_ID)?;
         let mut fields = [0; 3];
@@ -182,6 +186,14 @@ mod tests {
         let layout = Layout::of(&schema(&NEEDED)).unwrap();
         assert_eq!((layout.organization_id, layout.fields), (1, [3, 2, 0]));
         assert_eq!((layout.publics, layout.source_digests), ([None, None], None));
+    }
+
+    #[test]
+    fn a_header_that_is_one_value_is_told_of() {
+        let error =
+            Layout::of(&schema(&["organization_id;encrypted_signing_key_1"])).unwrap_err().to_string();
+        let hint = "the header is one value; write the file with commas between them";
+        assert_eq!(error, format!("the column organization_id is missing: {hint}"));
     }
 
     #[test]

@@ -18,8 +18,8 @@ pub(super) struct FileAt {
     changed: [i64; 4],
 }
 
-/// When a file's bytes were changed last, and when anything of it was: the first anybody can set back who
-/// may write to it, the second nobody.
+/// When a file's bytes were changed last, and when anything of it was (its mode, its links): the first its
+/// owner can set back, the second only who sets the clock.
 fn times(metadata: &Metadata) -> [i64; 4] {
     [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()]
 }
@@ -86,11 +86,15 @@ impl FileAt {
     pub(super) fn check_unchanged(&self) -> Result<(), TableError> {
         let metadata = self.file.metadata()?;
         if metadata.len() != self.len || times(&metadata) != self.changed {
-            return Err(TableError::Table("the file was changed while it was read".into()));
+            return Err(TableError::Table(CHANGED.into()));
         }
         Ok(())
     }
 }
+
+/// What is said of it.
+pub(super) const CHANGED: &str = "the file was changed while it was read: its bytes, or its mode, its name or its links; run again when \
+                       nobody does";
 
 fn became_shorter() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read")
@@ -128,6 +132,6 @@ mod tests {
             named.as_file().write_all_at(bytes, 0).unwrap();
         }
         named.as_file().set_modified(modified).unwrap();
-        assert_eq!(file.check_unchanged().unwrap_err().to_string(), "the file was changed while it was read");
+        assert_eq!(file.check_unchanged().unwrap_err().to_string(), CHANGED);
     }
 }

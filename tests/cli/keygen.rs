@@ -71,6 +71,21 @@ fn keys_added_at_once_are_all_kept() {
     assert_eq!(site.names(), ["s.json"]);
 }
 
+#[test]
+fn a_key_that_others_can_read_where_it_was_printed_gets_a_warning() {
+    let site = Site::empty();
+    for (mode, warned) in [(0o644, true), (0o600, false)] {
+        site.write("key", "");
+        std::fs::set_permissions(site.path("key"), std::fs::Permissions::from_mode(mode)).unwrap();
+        let key = std::fs::File::options().write(true).open(site.path("key")).unwrap();
+        let output = site.command("keygen kv1").stdout(key).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let warning =
+            "rekek: warning: standard output holds keys and others can read it (mode 0644); chmod 600 it\n";
+        assert_eq!(said.contains(warning), warned, "{said}");
+    }
+}
+
 /// Neither where its id should stand, which would make the whole file one that nobody reads, nor where a file
 /// should be named.
 #[test]

@@ -357,7 +357,8 @@ impl Held {
     /// What a run's memory must have: of every key its own 32 bytes, and the cipher's schedule.
     #[track_caller]
     fn has_the_keyring_only(&self, memory: &[(String, Vec<u8>)], line: &str) {
-        assert_eq!(places(&self.plaintexts, memory), [], "{line}");
+        let found = places(&self.plaintexts, memory);
+        assert_eq!(found, [], "{line}: {}", self.plaintexts.first_in(memory));
         let (keys, yaml) = (places(&self.keys, memory), line.contains(".yaml"));
         for key in KEYS {
             let places: Vec<_> = keys.iter().filter(|place| place.1 == key).collect();
@@ -390,7 +391,7 @@ impl Held {
         assert_eq!(schedules(&memory), 0, "{line}");
         for needles in [&self.keys, &self.plaintexts, &self.signing] {
             let left: Vec<_> = places(needles, &memory).into_iter().filter(ours(line)).collect();
-            assert_eq!(left, [], "{line}");
+            assert_eq!(left, [], "{line}: {}", needles.first_in(&memory));
             needles.none_in(&environment, line);
         }
     }

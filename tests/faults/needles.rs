@@ -84,6 +84,15 @@ impl Needles {
         self.all(place).next().or_else(|| self.short.iter().find_map(short))
     }
 
+    /// What is found first in a process's memory, with what stands around it: whose stack or buffer it is.
+    pub fn first_in(&self, memory: &[(String, Vec<u8>)]) -> String {
+        let found = memory.iter().find_map(|(_, place)| self.find(place).map(|(_, at)| (place, at)));
+        found.map_or_else(String::new, |(place, at)| {
+            let around = &place[at.saturating_sub(64)..place.len().min(at + 64)];
+            format!("{}", around.escape_ascii())
+        })
+    }
+
     /// Fails if anything is found.
     #[track_caller]
     pub fn none_in(&self, place: &[u8], context: &str) {

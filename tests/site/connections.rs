@@ -150,11 +150,28 @@ fn variables_and_password_files_fill_in_what_a_url_leaves_out() {
         ("PGREQUIREAUTH", "scram-sha-256"),
         ("PGCHANNELBINDING", "require"),
         ("PGSSLCRL", "x.crl"),
+        ("PGREQUIREPEER", "postgres"),
+        ("PGSSLMAXPROTOCOLVERSION", "TLSv1.2"),
     ] {
         let ran = run("postgres://", &[("PGHOST", "127.0.0.1"), (name, value)]);
         assert_eq!(ran.status, 2);
         assert!(ran.stderr.contains(&format!("the environment variable {name}")), "{}", ran.stderr);
     }
+}
+
+/// It has the database's password in its memory.
+#[test]
+fn a_run_leaves_no_core() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap(); // which never answers
+    let url = format!("postgres://u:hushhush@127.0.0.1:{}/d", server.local_addr().unwrap().port());
+    let r = Rehearsal::postgres(1);
+    let mut child = r.command_on(&url, "inspect").spawn().unwrap();
+    let _client = server.accept().unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
 }
 
 /// A URL has an IPv6 address in brackets, the password file has it without.

@@ -107,9 +107,13 @@ fn the_triggers_of_a_site_find_what_they_name() {
          $$ BEGIN INSERT INTO seen VALUES (TG_ARGV[0]); RETURN NEW; END $$;
          CREATE TRIGGER at_once AFTER UPDATE ON {CONFIG} FOR EACH ROW EXECUTE FUNCTION noted('at once');
          CREATE CONSTRAINT TRIGGER at_last AFTER UPDATE ON tenants DEFERRABLE INITIALLY DEFERRED
-         FOR EACH ROW EXECUTE FUNCTION noted('at last')"
+         FOR EACH ROW EXECUTE FUNCTION noted('at last');
+         CREATE FUNCTION event() RETURNS event_trigger LANGUAGE plpgsql AS
+         $$ BEGIN INSERT INTO seen VALUES ('event'); END $$;
+         CREATE EVENT TRIGGER event ON ddl_command_end EXECUTE FUNCTION event()"
     ));
     rotate(&r);
+    assert_ne!(r.value("SELECT count(*)::text FROM seen WHERE what = 'event'"), "0");
     for what in ["at once", "at last"] {
         assert_eq!(r.value(&format!("SELECT count(*)::text FROM seen WHERE what = '{what}'")), "12");
     }
