@@ -79,11 +79,15 @@ impl Census {
     /// Keys that were asked for and that no field names, each with one that fields name and that differs in
     /// nothing but case or white space around it.
     pub fn near_misses(&self) -> impl Iterator<Item = (&str, &str)> {
-        let unnamed = self.retired.iter().filter(|(_, fields)| **fields == 0).map(|(key, _)| key.as_str());
-        unnamed.flat_map(|asked| {
+        self.unnamed().flat_map(|asked| {
             let near = move |named: &&str| asked.trim().eq_ignore_ascii_case(named.trim());
             self.fields_by_key.keys().map(String::as_str).filter(near).map(move |named| (asked, named))
         })
+    }
+
+    /// Keys that were asked for and that no field names.
+    fn unnamed(&self) -> impl Iterator<Item = &str> {
+        self.retired.iter().filter(|(_, fields)| **fields == 0).map(|(key, _)| key.as_str())
     }
 
     /// Why a retired key may not be removed; `None` where nothing speaks against it.
@@ -92,7 +96,7 @@ impl Census {
         let mut no: Vec<String> = used
             .map(|(key, n)| format!("key {} is still in use: {n} fields name it", printable(key.as_str())))
             .collect();
-        for key in self.retired.iter().filter(|(_, fields)| **fields == 0).map(|(key, _)| key.as_str()) {
+        for key in self.unnamed() {
             let meant = self.fields_by_key.keys().filter(|named| is_one_of(key, named));
             no.extend(meant.map(|named| {
                 let (key, named) = (printable(key), printable(named));

@@ -173,23 +173,21 @@ fn answer(report: &ImportReport) -> Option<String> {
         report.conflicts_truncated || report.conflicts.iter().any(|conflict| conflict.reason == *reason)
     };
     let reasons = [Reason::SourceChanged, Reason::VersionUnreadable, Reason::ConfigNotFound];
-    let mut advice: Vec<_> = reasons.into_iter().filter(met).map(advice).collect();
-    let counts = &report.counts;
-    if counts.rows_updated + counts.rows_already_applied == 0
-        && advice[0] == self::advice(Reason::SourceChanged)
-    {
-        advice[0] = "was another re-wrap of this export imported before (rekek-site inspect tells)? if not, export and \
-                     re-wrap again";
-    }
-    if !report.committed && !report.dry_run && counts.rows_updated > 0 {
+    let none_fits = n > 1 && report.counts.rows_updated + report.counts.rows_already_applied == 0;
+    let mut advice: Vec<_> =
+        reasons.into_iter().filter(met).map(|reason| advice(reason, none_fits)).collect();
+    if !report.committed && !report.dry_run && !none_fits {
         advice.push("--on-conflict skip writes the other rows");
     }
     Some(format!("{left}, {went}; {}", advice.join("; ")))
 }
 
-/// What to do about conflicts of this kind.
-fn advice(reason: Reason) -> &'static str {
+/// What to do about conflicts of this kind; other words where no row fits.
+fn advice(reason: Reason, none_fits: bool) -> &'static str {
     match reason {
+        Reason::SourceChanged if none_fits => {
+            "was another re-wrap of this export imported before (rekek-site inspect tells)? if not, export and re-wrap again"
+        }
         Reason::SourceChanged => "export and re-wrap again what was changed (--org)",
         Reason::VersionUnreadable => "mend tenants.version where it cannot be read, and import again",
         Reason::ConfigNotFound => "what was deleted needs nothing, if it is the right database",

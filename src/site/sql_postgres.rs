@@ -27,16 +27,17 @@ use std::fmt::Write as _;
 ///
 /// - `row_security`: rows that a policy hides would be missing without a word; so it is an error.
 /// - `jit`: compiling costs more than these statements.
-/// - `search_path`: see [`Tables::pin`].
 /// - The time limits are [`no_limits`]' affair.
 const SETTINGS: &str = "
-    SET LOCAL search_path = pg_catalog, pg_temp;
     SET LOCAL row_security = off;
     SET LOCAL jit = off;
     SET LOCAL enable_hashjoin = off;
     SET LOCAL enable_mergejoin = off;
     SET LOCAL enable_seqscan = off;
 ";
+
+/// Pins the `search_path` for the rest of a transaction: see [`Tables::pin`].
+const PINNED: &str = "SET LOCAL search_path = pg_catalog, pg_temp";
 
 /// Sets aside the time limits of the transaction or of the session, which are for the service's short
 /// statements (`pg_dump` does likewise). `transaction_timeout` is there from PostgreSQL 17 on, and setting
@@ -111,7 +112,7 @@ impl Tables {
     /// SECURITY DEFINER Functions Safely", has the same rule for the same reason).
     async fn pin(connection: &mut PgConnection) -> Result<Tables, sqlx::Error> {
         let tables = Tables::read(connection).await?;
-        run(connection, "SET LOCAL search_path = pg_catalog, pg_temp").await?;
+        run(connection, PINNED).await?;
         Ok(tables)
     }
 
@@ -608,7 +609,8 @@ impl Store for PostgresStore {
         let durable = "SELECT set_config('synchronous_commit', 'on', true)
                        WHERE current_setting('synchronous_commit') = 'off'";
         let limits = no_limits(true);
-        let sql = format!("BEGIN ISOLATION LEVEL READ COMMITTED {mode}; {SETTINGS} {limits} {durable}");
+        let sql =
+            format!("BEGIN ISOLATION LEVEL READ COMMITTED {mode}; {PINNED}; {SETTINGS} {limits} {durable}");
         let doing = "beginning the transaction";
         self.read_only = read_only;
         self.step(doing, sql).await?;
@@ -778,8 +780,7 @@ impl Store for PostgresStore {
     /// it the last of the site's triggers.
     async fn read_back(&mut self, range: Range, target: &KeyId) -> Result<u64, SiteError> {
         let doing = "reading the digests back";
-        let settle = "SET CONSTRAINTS ALL IMMEDIATE; SET LOCAL search_path = pg_catalog, pg_temp";
-        self.step(doing, settle).await?;
+        self.step(doing, format!("SET CONSTRAINTS ALL IMMEDIATE; {PINNED}")).await?;
         let (first, last) = (range.first, range.last);
         let as_written = all_fields(|i, column| {
             let (digest, absent) = (sha256(&format!("c.{column}")), absent(&format!("c.{column}")));

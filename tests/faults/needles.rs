@@ -89,7 +89,7 @@ impl Needles {
         let found = memory.iter().find_map(|(_, place)| self.find(place).map(|(_, at)| (place, at)));
         found.map_or_else(String::new, |(place, at)| {
             let around = &place[at.saturating_sub(64)..place.len().min(at + 64)];
-            format!("{}", around.escape_ascii())
+            around.escape_ascii().to_string()
         })
     }
 

@@ -6,14 +6,14 @@ use crate::cluster::Cluster;
 use crate::support::{CONFIG, Rehearsal, counts};
 
 /// A function or an operator of somebody else's in `public`, which tells when it is called.
-fn stranger(name: &str, arguments: &str, returns: &str) -> String {
+fn stranger((name, arguments, returns): (&str, &str, &str)) -> String {
     format!(
         "CREATE FUNCTION public.{name}({arguments}) RETURNS {returns} LANGUAGE plpgsql AS
          $$ BEGIN RAISE EXCEPTION 'a stranger was called'; END $$;"
     )
 }
 
-fn strange_operator(name: &str, left: &str, right: &str, function: &str) -> String {
+fn strange_operator((name, left, right, function): (&str, &str, &str, &str)) -> String {
     format!(
         "CREATE OPERATOR public.{name} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = public.{function});"
     )
@@ -35,43 +35,47 @@ fn rotate(r: &Rehearsal) {
 fn no_function_of_a_strangers_is_called() {
     // Values of the type varchar fit a function made for them better than the server's own for text.
     let better = [
-        stranger("starts_with", "varchar, text", "boolean"),
-        stranger("substr", "varchar, int", "text"),
-        stranger("btrim", "varchar, text", "text"),
-        stranger("convert_to", "varchar, name", "bytea"),
-        stranger("octet_length", "varchar", "int"),
-        stranger("unnest", "text[]", "SETOF text"),
-        stranger("quote_ident", "name", "text"),
-        stranger("count", "text", "bigint"),
-        stranger("split_part", "text, text, int", "text"),
-        stranger("equal", "varchar, text", "boolean"),
-        strange_operator("=", "varchar", "text", "equal"),
-        stranger("joined", "text, bigint", "text"),
-        strange_operator("||", "text", "bigint", "joined"),
-        stranger("times", "numeric, int", "numeric"),
-        strange_operator("*", "numeric", "int", "times"),
-    ];
+        ("starts_with", "varchar, text", "boolean"),
+        ("substr", "varchar, int", "text"),
+        ("btrim", "varchar, text", "text"),
+        ("convert_to", "varchar, name", "bytea"),
+        ("octet_length", "varchar", "int"),
+        ("unnest", "text[]", "SETOF text"),
+        ("quote_ident", "name", "text"),
+        ("count", "text", "bigint"),
+        ("split_part", "text, text, int", "text"),
+        ("equal", "varchar, text", "boolean"),
+        ("joined", "text, bigint", "text"),
+        ("times", "numeric, int", "numeric"),
+    ]
+    .map(stranger);
+    let better_operators = [
+        ("=", "varchar", "text", "equal"),
+        ("||", "text", "bigint", "joined"),
+        ("*", "numeric", "int", "times"),
+    ]
+    .map(strange_operator);
     // And where the server's own come last, the very same will do.
     let first = [
-        stranger("sha256", "bytea", "bytea"),
-        stranger("convert_to", "text, name", "bytea"),
-        stranger("octet_length", "text", "int"),
-        stranger("clock_timestamp", "", "timestamptz"),
-        stranger("now", "", "timestamptz"),
-        stranger("set_config", "text, text, boolean", "text"),
-        stranger("current_setting", "text", "text"),
-        stranger("to_regclass", "text", "regclass"),
-        stranger("to_char", "timestamp, text", "text"),
-        stranger("has_column_privilege", "oid, text, text", "boolean"),
-        stranger("has_database_privilege", "name, text", "boolean"),
-        stranger("pg_backend_pid", "", "int"),
-        stranger("pg_is_in_recovery", "", "boolean"),
-        stranger("trunc", "numeric", "numeric"),
-        stranger("same", "bigint, bigint", "boolean"),
-        strange_operator("=", "bigint", "bigint", "same"),
-        "CREATE VIEW public.pg_settings AS SELECT 1 / 0 AS name;".into(),
-        "CREATE VIEW public.pg_class AS SELECT 1 / 0 AS oid;".into(),
-    ];
+        ("sha256", "bytea", "bytea"),
+        ("convert_to", "text, name", "bytea"),
+        ("octet_length", "text", "int"),
+        ("clock_timestamp", "", "timestamptz"),
+        ("now", "", "timestamptz"),
+        ("set_config", "text, text, boolean", "text"),
+        ("current_setting", "text", "text"),
+        ("to_regclass", "text", "regclass"),
+        ("to_char", "timestamp, text", "text"),
+        ("has_column_privilege", "oid, text, text", "boolean"),
+        ("has_database_privilege", "name, text", "boolean"),
+        ("pg_backend_pid", "", "int"),
+        ("pg_is_in_recovery", "", "boolean"),
+        ("trunc", "numeric", "numeric"),
+        ("same", "bigint, bigint", "boolean"),
+    ]
+    .map(stranger);
+    let first_operators = [("=", "bigint", "bigint", "same")].map(strange_operator);
+    let views = "CREATE VIEW public.pg_settings AS SELECT 1 / 0 AS name; CREATE VIEW public.pg_class AS SELECT 1 / 0 AS oid;";
     for generation in [1, 2] {
         let r = Rehearsal::on(Cluster::shared(), 12, generation).rewrapped();
         r.sql(&format!(
@@ -79,11 +83,11 @@ fn no_function_of_a_strangers_is_called() {
              ALTER TABLE {CONFIG} ALTER organization_id TYPE varchar(64), ALTER encrypted_signing_key_1 TYPE varchar;
              ALTER TABLE tenants ALTER organization_id TYPE varchar(64), ALTER version TYPE varchar(64);"
         ));
-        r.sql(&better.concat());
+        r.sql(&(better.concat() + &better_operators.concat()));
         let path = if generation == 1 {
             "\"$user\", public"
         } else {
-            r.sql(&first.concat());
+            r.sql(&(first.concat() + &first_operators.concat() + views));
             "public, pg_catalog"
         };
         r.sql(&format!("ALTER DATABASE {} SET search_path = {path}", r.database));
